@@ -1,0 +1,52 @@
+# LatentQ. `make` alone prints what there is.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check fix lock clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make .venv from the lock; does nothing when it is up to date
+
+$(INSTALLED): requirements/lock.txt requirements/torch.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'LatentQ needs Python 3.11 or newer; set PYTHON=...' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo 'This Python cannot make virtual environments; install its venv package.' >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet -r requirements/torch.txt
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## Start everything, draw pictures, save them to demo-output/, stop everything
+	$(BIN)/python -m cli.demo
+
+test: install ## Run the core tests against real PostgreSQL, Valkey and SeaweedFS
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: install ## Run all tests, the slow ones too
+	$(BIN)/python -m pytest
+
+check: install ## Lint, types, import rules, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+fix: install ## Format and mend what a machine can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: install ## Pin the newest versions that pyproject.toml allows
+	$(BIN)/pip-compile pyproject.toml --all-extras --upgrade --generate-hashes --strip-extras \
+		--no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--unsafe-package torch --output-file requirements/lock.txt
+
+clean: ## Remove what make and the tests left behind
+	rm -rf $(VENV) .latentq demo-output build *.egg-info .pytest_cache .mypy_cache .ruff_cache

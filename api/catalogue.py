@@ -1,0 +1,150 @@
+"""Routes that say what can be asked for: models, presets, samplers."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from api.openapi import refusals
+from api.presets import Preset, Sampling
+from api.services import ServicesOf
+from shared.catalog import ModelSpec, PresetValues
+from shared.compatibility import STOCHASTIC, max_steps
+from shared.vocab import Medium, PredictionType, Sampler, Schedule
+
+router = APIRouter(prefix="/v1", tags=["catalog"])
+
+
+class ModelBody(BaseModel):
+    """A model and what it allows; sizes in pixels, tokens with start and end marks."""
+
+    id: str
+    description: str
+    revision: str
+    is_default: bool
+    family: str
+    medium: Medium
+    prediction_type: PredictionType
+    num_train_timesteps: int
+    width: int
+    height: int
+    max_width: int
+    max_height: int
+    latent_factor: int
+    max_tokens: int
+    exact_rows: int
+    #: The model's own values for presets, where it has any.
+    presets: dict[str, PresetValues]
+
+
+class ModelList(BaseModel):
+    """All models of this installation."""
+
+    data: list[ModelBody]
+
+
+class PresetDescription(BaseModel):
+    """A preset: its values for each kind of model, before a model's own."""
+
+    name: str
+    version: int
+    description: str
+    values: dict[Medium, Sampling]
+
+
+class PresetList(BaseModel):
+    """All presets."""
+
+    data: list[PresetDescription]
+
+
+class Cell(BaseModel):
+    """Whether a sampler works on a schedule, and with how many steps at most."""
+
+    sampler: Sampler
+    schedule: Schedule
+    supported: bool
+    max_steps: int
+    #: Why `max_steps` is below what the model was trained on.
+    reason: str | None
+    deterministic: bool
+
+
+class SamplerTable(BaseModel):
+    """Every sampler with every schedule, for one model."""
+
+    model: str
+    data: list[Cell]
+
+
+@router.get("/models")
+def list_models(services: ServicesOf) -> ModelList:
+    """Read which models there are."""
+    catalog = services.resolver.catalog
+    return ModelList(data=[_describe_model(spec, default=catalog.default) for spec in catalog])
+
+
+@router.get("/presets")
+def list_presets(services: ServicesOf) -> PresetList:
+    """Read which presets there are."""
+    return PresetList(data=[_describe_preset(preset) for preset in services.resolver.presets])
+
+
+@router.get("/samplers", responses=refusals(422))
+def list_samplers(
+    services: ServicesOf, model: Annotated[str | None, Query()] = None
+) -> SamplerTable:
+    """Read which samplers work on which schedules; for the default model unless one is named."""
+    resolver = services.resolver
+    spec = resolver.find_model(resolver.catalog.default if model is None else model)
+    return SamplerTable(
+        model=spec.id,
+        data=[
+            _describe_cell(sampler, schedule, spec) for sampler in Sampler for schedule in Schedule
+        ],
+    )
+
+
+def _describe_model(spec: ModelSpec, *, default: str) -> ModelBody:
+    return ModelBody(
+        id=spec.id,
+        description=spec.description,
+        revision=spec.revision,
+        is_default=spec.id == default,
+        family=spec.family,
+        medium=spec.medium,
+        prediction_type=spec.prediction_type,
+        num_train_timesteps=spec.training.num_train_timesteps,
+        width=spec.width,
+        height=spec.height,
+        max_width=spec.max_width,
+        max_height=spec.max_height,
+        latent_factor=spec.latent_factor,
+        max_tokens=spec.max_tokens,
+        exact_rows=spec.exact_rows,
+        presets=dict(spec.presets),
+    )
+
+
+def _describe_preset(preset: Preset) -> PresetDescription:
+    return PresetDescription(
+        name=preset.ref.name,
+        version=preset.ref.version,
+        description=preset.description,
+        values=dict(preset.values),
+    )
+
+
+def _describe_cell(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Cell:
+    most = max_steps(sampler, schedule, spec)
+    is_limited = most < spec.training.num_train_timesteps
+    return Cell(
+        sampler=sampler,
+        schedule=schedule,
+        supported=most > 0,
+        max_steps=most,
+        reason="more steps would put two noise levels on one training timestep"
+        if is_limited
+        else None,
+        deterministic=sampler not in STOCHASTIC,
+    )

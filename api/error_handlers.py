@@ -1,0 +1,89 @@
+"""Where exceptions become answers. Routes contain no `try`."""
+
+import traceback
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import render_problem
+from api.validation import explain
+from shared.errors import InvalidRequest, LatentqError
+
+log = structlog.get_logger(__name__)
+
+#: Codes of what the framework refuses by itself.
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every expected exception as a problem."""
+    app.exception_handler(LatentqError)(_answer_error)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
+    app.exception_handler(HTTPException)(_answer_http)
+    for lost in (OperationalError, InterfaceError, PoolTimeout):
+        app.exception_handler(lost)(_answer_database_away)
+
+
+class UnexpectedErrors:
+    """Middleware that answers 500 for what nobody expected.
+
+    The log names the error and the lines it passed, not its message: that may quote a prompt.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal has_started
+            has_started = has_started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            log.error(
+                "request_failed",
+                method=scope["method"],
+                error=type(error).__qualname__,
+                where=traceback.format_tb(error.__traceback__),
+            )
+            if has_started:
+                raise ConnectionAbortedError from None  # too late for an answer: break it off
+            detail = "the log of the service tells more under this request's id"
+            answer = render_problem(Request(scope), "internal", detail)
+            await answer(scope, receive, send)
+
+
+async def _answer_error(request: Request, error: LatentqError) -> Response:
+    problems = error.problems if isinstance(error, InvalidRequest) else []
+    return render_problem(request, error.code, error.detail, problems=problems)
+
+
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+    return await _answer_error(request, explain(error.errors()))
+
+
+async def _answer_http(request: Request, error: HTTPException) -> Response:
+    code = _CODES.get(error.status_code, "bad_request")
+    answer = render_problem(request, code, error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _answer_database_away(request: Request, error: Exception) -> Response:
+    log.warning("postgresql_away", error=type(error).__name__)
+    return render_problem(request, "service_unavailable", "PostgreSQL does not answer")

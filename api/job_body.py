@@ -1,0 +1,213 @@
+"""A job as it stands on the wire: every member present, null where it does not apply."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel
+
+from shared.errors import ErrorCode
+from shared.job import Artifact, Job, JobStatus
+from shared.storage import ObjectStore
+from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
+
+
+class RequestBody(BaseModel):
+    """The resolved request; sent again as it is, it makes an equal job.
+
+    A field of type None is one that a later version will know.
+    """
+
+    prompt: str
+    negative_prompt: str
+    class_label: None = None
+    model: str
+    preset: str
+    sampler: Sampler
+    schedule: Schedule
+    steps: int
+    guidance: float
+    guidance_rescale: float
+    seed: int
+    width: int
+    height: int
+    duration_s: None = None
+    num_outputs: int
+    init_image: None = None
+    mask: None = None
+    strength: None = None
+    adapters: None = None
+    output_format: OutputFormat
+    determinism: Determinism
+    service_class: ServiceClass
+    priority: int
+    deadline_s: int
+    not_before: None = None
+    webhook: None = None
+    metadata: dict[str, str]
+
+
+class PresetBody(BaseModel):
+    """The preset that the request was resolved from."""
+
+    name: str
+    version: int
+
+
+class ProgressBody(BaseModel):
+    """Forwards done and to do, over all outputs; `eta_s` while the job runs."""
+
+    iteration: int
+    iterations: int
+    eta_s: float | None
+
+
+class QueueBody(BaseModel):
+    """Where a queued job stands; a list of jobs leaves the position out."""
+
+    position: int | None
+    eta_s: None = None
+    unschedulable: None = None
+
+
+class ArtifactBody(BaseModel):
+    """One output; `url` needs no key and works until `url_expires_at`."""
+
+    index: int
+    url: str
+    url_expires_at: datetime
+    content_type: str
+    width: int
+    height: int
+    duration_s: None = None
+    sample_rate: None = None
+    seed: int
+    sha256: str
+    bytes: int
+    thumbnail_url: None = None
+
+
+class ErrorBody(BaseModel):
+    """Why the job failed."""
+
+    code: ErrorCode
+    message: str | None
+
+
+class ExecutionBody(BaseModel):
+    """What the result depends on besides its request."""
+
+    worker: str
+    device: str
+    determinism: Determinism
+    exact_rows: int | None
+    mean_rows: float
+    resumed_at: int | None
+    versions: dict[str, str]
+
+
+class CostBody(BaseModel):
+    """What the job takes, in a unit that does not depend on the machine."""
+
+    megapixel_iterations: float
+    predicted_s: None = None
+
+
+class LinksBody(BaseModel):
+    """Where to go from here."""
+
+    self: str
+    events: None = None
+    cancel: str
+
+
+class JobBody(BaseModel):
+    """A job."""
+
+    id: str
+    status: JobStatus
+    request: RequestBody
+    preset: PresetBody
+    progress: ProgressBody
+    queue: QueueBody | None
+    attempt: int
+    artifacts: list[ArtifactBody]
+    error: ErrorBody | None
+    execution: ExecutionBody | None
+    cost: CostBody
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    metadata: dict[str, str]
+    links: LinksBody
+
+
+@dataclass(frozen=True, slots=True)
+class JobRenderer:
+    """Write jobs for clients: links are signed at every read and stored nowhere."""
+
+    store: ObjectStore
+    link_ttl_s: int
+    clock: Callable[[], datetime]
+
+    def render(self, job: Job) -> JobBody:
+        """Write a job."""
+        now = self.clock()
+        preset = f"{job.preset.name}@{job.preset.version}"
+        is_queued = job.status is JobStatus.QUEUED
+        return JobBody(
+            id=job.id,
+            status=job.status,
+            request=RequestBody(
+                **job.request.model_dump(), preset=preset, metadata=dict(job.metadata)
+            ),
+            preset=PresetBody(name=job.preset.name, version=job.preset.version),
+            progress=ProgressBody(
+                iteration=job.iteration, iterations=job.request.iterations, eta_s=_eta_s(job, now)
+            ),
+            queue=QueueBody(position=job.queue_position) if is_queued else None,
+            attempt=job.attempt,
+            artifacts=[self._render_artifact(job, artifact, now) for artifact in job.artifacts],
+            error=job.error_code and ErrorBody(code=job.error_code, message=job.error_message),
+            execution=job.execution and ExecutionBody.model_validate(job.execution),
+            cost=CostBody(megapixel_iterations=job.request.megapixel_iterations),
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            metadata=dict(job.metadata),
+            links=LinksBody(self=path_of(job.id), cancel=f"{path_of(job.id)}/cancel"),
+        )
+
+    def _render_artifact(self, job: Job, artifact: Artifact, now: datetime) -> ArtifactBody:
+        # The name is made of our own id: a prompt in a header would be an injection.
+        url = self.store.presign(
+            artifact.key,
+            filename=f"{job.id}-{artifact.index}.{job.request.output_format}",
+            content_type=artifact.content_type,
+            ttl_s=self.link_ttl_s,
+        )
+        return ArtifactBody(
+            index=artifact.index,
+            url=url,
+            url_expires_at=now + timedelta(seconds=self.link_ttl_s),
+            content_type=artifact.content_type,
+            width=artifact.width,
+            height=artifact.height,
+            seed=artifact.seed,
+            sha256=artifact.sha256,
+            bytes=artifact.num_bytes,
+        )
+
+
+def path_of(job_id: str) -> str:
+    """Return the path of a job."""
+    return f"/v1/jobs/{job_id}"
+
+
+def _eta_s(job: Job, now: datetime) -> float | None:
+    """Extrapolate the rest of a run from its pace so far."""
+    if job.status is not JobStatus.RUNNING or job.started_at is None or job.iteration == 0:
+        return None
+    # The database set the start: this clock may stand a little before it.
+    elapsed_s = max((now - job.started_at).total_seconds(), 0.0)
+    return round(elapsed_s / job.iteration * (job.request.iterations - job.iteration), 1)

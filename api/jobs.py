@@ -1,0 +1,131 @@
+"""Routes of jobs: validate, write a row, read back."""
+
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
+
+from api.auth import Caller
+from api.body import JsonRoute
+from api.idempotency import fingerprint, read_key
+from api.job_body import JobBody, path_of
+from api.listing import Place, link_next, read_filters, read_place, write_cursor
+from api.openapi import refusals
+from api.schemas import JobCreate
+from api.services import ServicesOf
+from shared.db.jobs import CancelOutcome, JobFilters
+from shared.errors import Conflict, NotFound
+from shared.job import Job, NewJob
+from shared.queue import queue_of
+
+log = structlog.get_logger(__name__)
+
+#: How soon to ask again for a job that has not finished, in seconds.
+POLL_AFTER_S = 1
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    data: list[JobBody]
+    next_cursor: str | None
+    has_more: bool
+
+
+@router.post("", status_code=202, responses=refusals(400, 413, 415, 422))
+def submit_job(
+    body: JobCreate, request: Request, response: Response, caller: Caller, services: ServicesOf
+) -> JobBody:
+    """Accept a job. With an Idempotency-Key, the same body again answers the same job."""
+    key = read_key(request)
+    resolved, preset = services.resolver.resolve(body)
+    new = NewJob(
+        id=services.new_job_id(),
+        tenant=caller.tenant,
+        queue=queue_of(resolved.model, resolved.service_class),
+        request=resolved,
+        preset=preset,
+        metadata=body.metadata,
+        idempotency_key=key,
+        body_sha256=None if key is None else fingerprint(body),
+    )
+    job, is_replay = services.jobs.insert(new)
+    if is_replay:
+        response.headers["Idempotent-Replayed"] = "true"
+    else:
+        services.nudge()
+        log.info("job_accepted", job_id=job.id, model=resolved.model, tenant=caller.tenant)
+    response.headers["Location"] = path_of(job.id)
+    _say_when_to_ask_again(response, job)
+    return services.renderer.render(job)
+
+
+@router.get("/{job_id}", responses=refusals(404))
+def get_job(job_id: str, response: Response, caller: Caller, services: ServicesOf) -> JobBody:
+    """Read a job."""
+    job = services.jobs.get(caller.tenant, _check_id(job_id))
+    _say_when_to_ask_again(response, job)
+    return services.renderer.render(job)
+
+
+@router.get("", responses=refusals(400, 422))
+def list_jobs(
+    request: Request,
+    response: Response,
+    caller: Caller,
+    services: ServicesOf,
+    filters: Annotated[JobFilters, Depends(read_filters)],
+    place: Annotated[Place, Depends(read_place)],
+) -> JobPage:
+    """Read jobs, newest first, a page at a time."""
+    # One more than asked for tells whether there is a next page.
+    jobs = services.jobs.page(
+        caller.tenant, limit=place.limit + 1, after=place.after, filters=filters
+    )
+    page, has_more = jobs[: place.limit], len(jobs) > place.limit
+    next_cursor = write_cursor(page[-1]) if has_more else None
+    if next_cursor is not None:
+        response.headers["Link"] = link_next(request, next_cursor)
+    _forbid_caching(response)
+    return JobPage(
+        data=[services.renderer.render(job) for job in page],
+        next_cursor=next_cursor,
+        has_more=has_more,
+    )
+
+
+@router.post("/{job_id}/cancel", responses={202: {"model": JobBody}, **refusals(404, 409)})
+def cancel_job(job_id: str, response: Response, caller: Caller, services: ServicesOf) -> JobBody:
+    """Cancel a queued job (200), or ask a running one to stop (202)."""
+    job, outcome = services.jobs.request_cancel(caller.tenant, _check_id(job_id))
+    match outcome:
+        case CancelOutcome.FINISHED:
+            raise Conflict(f"the job has {job.status}", code="job_already_finished")
+        case CancelOutcome.REQUESTED:
+            services.notify_cancel(job.id)
+            response.status_code = 202
+            log.info("cancel_requested", job_id=job.id)
+        case CancelOutcome.CANCELED:
+            log.info("job_canceled", job_id=job.id)
+    _say_when_to_ask_again(response, job)
+    return services.renderer.render(job)
+
+
+def _check_id(job_id: str) -> str:
+    # PostgreSQL would refuse it with an error of its own.
+    if "\0" in job_id:
+        raise NotFound("there is no such job")
+    return job_id
+
+
+def _say_when_to_ask_again(response: Response, job: Job) -> None:
+    if not job.status.is_terminal:
+        response.headers["Retry-After"] = str(POLL_AFTER_S)
+    _forbid_caching(response)
+
+
+def _forbid_caching(response: Response) -> None:
+    response.headers["Cache-Control"] = "private, no-cache"

@@ -1,0 +1,98 @@
+"""Query parameters of `GET /v1/jobs`: filters, and cursors that clients need not understand."""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import Query, Request
+from pydantic import AwareDatetime, TypeAdapter
+
+from api.problems import RequestRefused
+from api.schemas import Text
+from shared.db.jobs import JobCursor, JobFilters
+from shared.errors import FieldProblem, InvalidRequest
+from shared.job import Job, JobStatus
+
+_METADATA = "metadata."
+_PLAIN = {"limit", "cursor", "status", "model", "preset", "created_after", "created_before"}
+_CURSOR = TypeAdapter(tuple[AwareDatetime, Text])
+
+
+def read_filters(
+    request: Request,
+    *,
+    status: JobStatus | None = None,
+    model: Text | None = None,
+    preset: Text | None = None,
+    created_after: AwareDatetime | None = None,
+    created_before: AwareDatetime | None = None,
+) -> JobFilters:
+    """Read which jobs are wanted; `metadata.KEY=VALUE` may stand any number of times.
+
+    Raises:
+        InvalidRequest: A parameter is unknown, stands twice, or cannot be looked for.
+    """
+    given = request.query_params.multi_items()
+    metadata = {
+        name.removeprefix(_METADATA): value for name, value in given if name.startswith(_METADATA)
+    }
+    names = [name for name, _ in given]
+    if len(set(names)) != len(names):
+        raise _refused("a parameter may stand once")
+    if any(name not in _PLAIN and not name.startswith(_METADATA) for name in names):
+        raise _refused(f"unknown parameter; known: {', '.join(sorted(_PLAIN))}, metadata.KEY")
+    if any("\0" in text for item in metadata.items() for text in item):
+        raise _refused("no job has a NUL character in its metadata")
+    return JobFilters(
+        status=status,
+        model=model,
+        preset=preset,
+        created_after=created_after,
+        created_before=created_before,
+        metadata=metadata,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which page of the list is wanted: up to `limit` jobs behind a place, or from the newest."""
+
+    after: JobCursor | None
+    limit: int
+
+
+def read_place(cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> Place:
+    """Read which page is wanted.
+
+    Raises:
+        RequestRefused: No page ended with this cursor.
+    """
+    return Place(None if cursor is None else _read_cursor(cursor), limit)
+
+
+def _read_cursor(cursor: str) -> JobCursor:
+    try:
+        created_at, job_id = _CURSOR.validate_json(base64.urlsafe_b64decode(cursor))
+    except ValueError as error:
+        raise RequestRefused(
+            "use next_cursor of the page before, or none", code="invalid_cursor"
+        ) from error
+    return JobCursor(created_at, job_id)
+
+
+def write_cursor(job: Job) -> str:
+    """Write a cursor that stands behind a job."""
+    place = json.dumps([job.created_at.isoformat(), job.id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(place.encode()).decode()
+
+
+def link_next(request: Request, cursor: str) -> str:
+    """Write the Link header of a page that another one follows (RFC 8288)."""
+    kept = [item for item in request.query_params.multi_items() if item[0] != "cursor"]
+    return f'<{request.url.path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'
+
+
+def _refused(detail: str) -> InvalidRequest:
+    return InvalidRequest([FieldProblem("#", detail)])

@@ -1,0 +1,150 @@
+"""The API process."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import sqlalchemy as sa
+import uuid_utils
+import uvicorn
+from fastapi import Depends, FastAPI
+
+from api import catalogue, health_routes, jobs
+from api.auth import authenticate
+from api.error_handlers import UnexpectedErrors, add_error_handlers
+from api.health import Health, check_database
+from api.job_body import JobRenderer
+from api.keyring import Keyring
+from api.nudger import Nudger
+from api.openapi import describe, name_operation, refusals
+from api.presets import PresetBook
+from api.request_id import RequestIds
+from api.services import Services
+from api.submission import Resolver
+from api.tokens import TokenCounter
+from models import CATALOG
+from shared.catalog import Catalog
+from shared.db.dispatch import DispatchRepository
+from shared.db.jobs import JobRepository
+from shared.db.keys import KeyRepository
+from shared.db.session import make_engine
+from shared.queue import JobQueue
+from shared.request import SEED_LIMIT
+from shared.settings import ApiSettings
+from shared.storage import ObjectStore
+from shared.telemetry import configure_logging
+
+#: Connections that are kept; as many again under load.
+POOL_SIZE = 10
+#: How long requests may take to end after SIGTERM, in seconds.
+GRACE_S = 5
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """Make the application; it owns nothing that it is not given."""
+    app = FastAPI(
+        title="LatentQ",
+        version=version("latentq"),
+        description="A durable job system for latent-diffusion models",
+        lifespan=lifespan,
+        generate_unique_id_function=name_operation,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # Records of failures would quote the values that failed.
+        telemetry={"logs": False},
+    )
+    app.state.services = services
+    app.include_router(health_routes.router)
+    for router in (jobs.router, catalogue.router):
+        app.include_router(
+            router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
+        )
+    add_error_handlers(app)
+    app.add_middleware(UnexpectedErrors)
+    app.add_middleware(RequestIds)
+    describe(app)
+    return app
+
+
+def main(*, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: A setting, the catalog or a tokenizer cannot be used.
+    """
+    settings = ApiSettings.read()
+    configure_logging("api")
+    database = make_engine(settings.database_url.get_secret_value(), pool_size=POOL_SIZE)
+    queue = JobQueue(settings.redis_url.get_secret_value())
+    nudger = Nudger(DispatchRepository(database), queue)
+
+    @asynccontextmanager
+    async def run_nudger(_: FastAPI) -> AsyncIterator[None]:
+        nudger.start()
+        yield
+        nudger.stop()
+
+    services = make_services(settings, database, queue, nudger)
+    uvicorn.run(
+        create_app(services, lifespan=run_nudger),
+        host=host,
+        port=port,
+        log_config=None,
+        # Queries may hold values of metadata.
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+def make_services(
+    settings: ApiSettings, database: sa.Engine, queue: JobQueue, nudger: Nudger
+) -> Services:
+    """Make the services of a process.
+
+    Raises:
+        ConfigurationError: The catalog or a tokenizer cannot be used.
+    """
+    catalog = Catalog.load(settings.catalog or CATALOG)
+    job_repository = JobRepository(database)
+    store = ObjectStore(
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint,
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+    )
+    return Services(
+        resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed),
+        jobs=job_repository,
+        keyring=Keyring(KeyRepository(database), now),
+        renderer=JobRenderer(store, settings.link_ttl_s, now),
+        health=Health(
+            lambda: check_database(job_repository, database),
+            {"redis": queue.ping, "s3": store.ping},
+        ),
+        new_job_id=new_job_id,
+        nudge=nudger.nudge,
+        notify_cancel=nudger.notify_cancel,
+    )
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_seed() -> int:
+    """Choose a seed that no other job is likely to have."""
+    return secrets.randbelow(SEED_LIMIT)
+
+
+def new_job_id() -> str:
+    """Make an id that sorts by time (UUIDv7)."""
+    return f"job_{uuid_utils.uuid7().hex}"

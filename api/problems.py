@@ -1,0 +1,132 @@
+"""Every answer that is not a success: RFC 9457 problem details, from one registry.
+
+Two extension members serve clients of other APIs: `error` is what OpenAI's SDK reads, `error_type`
+what fal's reads. Nothing here repeats what a caller sent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.request_id import request_id_of
+from shared.errors import FieldProblem, LatentqError
+
+MEDIA_TYPE = "application/problem+json"
+#: When to come back while a store is away, in seconds.
+RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem; `title` never changes, the occurrence has its own detail."""
+
+    status: int
+    title: str
+
+
+PROBLEM_TYPES = {
+    "malformed_body": ProblemType(400, "The body cannot be read as JSON"),
+    "invalid_cursor": ProblemType(400, "The cursor is not one that a page ended with"),
+    "invalid_idempotency_key": ProblemType(400, "The Idempotency-Key header is not valid"),
+    "bad_request": ProblemType(400, "The request cannot be understood"),
+    "unauthorized": ProblemType(401, "A valid API key is needed"),
+    "not_found": ProblemType(404, "There is no such thing"),
+    "method_not_allowed": ProblemType(405, "The method is not allowed here"),
+    "job_already_finished": ProblemType(409, "The job has finished"),
+    "body_too_large": ProblemType(413, "The body is too large"),
+    "unsupported_media_type": ProblemType(415, "The body's media type is not supported"),
+    "invalid_request": ProblemType(422, "The request is not valid"),
+    "not_supported_yet": ProblemType(422, "The request asks for what is not supported yet"),
+    "prompt_too_long": ProblemType(422, "The prompt is too long for the model"),
+    "unknown_model": ProblemType(422, "There is no such model"),
+    "unknown_preset": ProblemType(422, "There is no such preset"),
+    "idempotency_key_reused": ProblemType(422, "The Idempotency-Key came with another body"),
+    "internal": ProblemType(500, "The service met an error of its own"),
+    "service_unavailable": ProblemType(503, "The service cannot take requests at the moment"),
+}
+
+
+class RequestRefused(LatentqError):
+    """The request as a whole cannot be served."""
+
+    def __init__(self, detail: str, *, code: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class FieldError(BaseModel):
+    """One field that cannot stay as it is."""
+
+    pointer: str
+    detail: str
+
+
+class SdkError(BaseModel):
+    """The same problem in the shape of OpenAI's API."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[FieldError]
+    request_id: str
+    error: SdkError
+    error_type: str
+
+
+def render_problem(
+    request: Request, code: str, detail: str, *, problems: Sequence[FieldProblem] = ()
+) -> Response:
+    """Make the answer of a problem; `code` must be in the registry."""
+    kind = PROBLEM_TYPES[code]
+    problem = Problem(
+        type=f"/problems/{code.replace('_', '-')}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=quote(request.url.path),
+        code=code,
+        errors=[FieldError(pointer=p.pointer, detail=p.detail) for p in problems],
+        request_id=request_id_of(request.scope),
+        error=SdkError(
+            message=detail,
+            type=_sdk_type(kind.status),
+            # The whole body ("#") is no parameter.
+            param=next((p.pointer[2:] for p in problems if p.pointer != "#"), None),
+            code=code,
+        ),
+        error_type=code,
+    )
+    return Response(
+        problem.model_dump_json(),
+        status_code=kind.status,
+        headers=_headers(kind.status),
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _sdk_type(status: int) -> str:
+    if status == 401:
+        return "authentication_error"
+    return "invalid_request_error" if status < 500 else "server_error"
+
+
+def _headers(status: int) -> dict[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    return {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}

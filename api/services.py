@@ -1,0 +1,38 @@
+"""What the routes work with, made once per process and handed in, never global."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.health import Health
+from api.job_body import JobRenderer
+from api.keyring import Keyring
+from api.submission import Resolver
+from shared.db.jobs import JobRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that a route may call."""
+
+    resolver: Resolver
+    jobs: JobRepository
+    keyring: Keyring
+    renderer: JobRenderer
+    health: Health
+    new_job_id: Callable[[], str]
+    #: Says that a job waits; called after the commit.
+    nudge: Callable[[], None]
+    #: Says that a running job shall stop; returns at once.
+    notify_cancel: Callable[[str], None]
+
+
+async def get_services(request: Request) -> Services:
+    """Return the services that the application was made with."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(get_services)]

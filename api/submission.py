@@ -1,0 +1,128 @@
+"""From a body to a job about to be stored: every default settled, every combination checked."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
+from api.schemas import JobCreate
+from api.tokens import TokenCounter
+from shared.catalog import Catalog, ModelSpec, PresetValues
+from shared.compatibility import max_steps
+from shared.errors import FieldProblem, InvalidRequest
+from shared.job import PresetRef
+from shared.request import GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """What it takes to settle a request. Nothing is clamped: what cannot work is refused."""
+
+    catalog: Catalog
+    presets: PresetBook
+    tokens: TokenCounter
+    new_seed: Callable[[], int]
+
+    def resolve(self, body: JobCreate) -> tuple[GenerationRequest, PresetRef]:
+        """Settle model, preset, size and seed, and check that the worker can do it.
+
+        Raises:
+            InvalidRequest: It cannot; names each field, why, and what would work.
+        """
+        spec = self.find_model(body.model or self.catalog.default)
+        preset = self._find_preset(body.preset or DEFAULT_PRESET)
+        sampling = preset.resolve(spec, PresetValues.model_validate(_sampling_of(body)))
+        width = spec.width if body.width is None else body.width
+        height = spec.height if body.height is None else body.height
+        self._check_prompts(body, spec)
+        problems = [
+            *_check_side("width", width, limit=spec.max_width, spec=spec),
+            *_check_side("height", height, limit=spec.max_height, spec=spec),
+            *_check_steps(sampling, spec),
+            *_check_duration(body, spec),
+        ]
+        if problems:
+            raise InvalidRequest(problems)
+        request = GenerationRequest(
+            prompt=body.prompt,
+            negative_prompt=body.negative_prompt,
+            model=spec.id,
+            **sampling.model_dump(),
+            seed=self.new_seed() if body.seed is None else body.seed,
+            width=width,
+            height=height,
+            num_outputs=body.num_outputs,
+            output_format=body.output_format,
+            determinism=body.determinism,
+            service_class=body.service_class,
+            priority=body.priority,
+            deadline_s=body.deadline_s,
+        )
+        return request, preset.ref
+
+    def find_model(self, model_id: str) -> ModelSpec:
+        """Return a model of the catalog.
+
+        Raises:
+            InvalidRequest: There is none of this name; lists those that exist.
+        """
+        spec = self.catalog.get(model_id)
+        if spec is None:
+            known = ", ".join(self.catalog.models)
+            raise InvalidRequest(
+                [FieldProblem("#/model", f"no such model; known: {known}")], code="unknown_model"
+            )
+        return spec
+
+    def _find_preset(self, wanted: str) -> Preset:
+        preset = self.presets.find(wanted)
+        if preset is None:
+            known = ", ".join(f"{p.ref.name}@{p.ref.version}" for p in self.presets)
+            raise InvalidRequest(
+                [FieldProblem("#/preset", f"no such preset; known: {known}")],
+                code="unknown_preset",
+            )
+        return preset
+
+    def _check_prompts(self, body: JobCreate, spec: ModelSpec) -> None:
+        texts = {"prompt": body.prompt, "negative_prompt": body.negative_prompt}
+        counts = {name: self.tokens.count(spec.id, text) for name, text in texts.items()}
+        problems = [
+            FieldProblem(
+                f"#/{name}",
+                f"has {count} tokens, start and end marks included; "
+                f"{spec.id} takes at most {spec.max_tokens}",
+            )
+            for name, count in counts.items()
+            if count > spec.max_tokens
+        ]
+        if problems:
+            raise InvalidRequest(problems, code="prompt_too_long")
+
+
+def _sampling_of(body: JobCreate) -> dict[str, object]:
+    return {name: getattr(body, name) for name in PresetValues.model_fields}
+
+
+def _check_side(name: str, pixels: int, *, limit: int, spec: ModelSpec) -> Iterator[FieldProblem]:
+    factor = spec.latent_factor
+    if pixels % factor or pixels > limit:
+        yield FieldProblem(
+            f"#/{name}", f"{spec.id} makes multiples of {factor} pixels up to {limit}"
+        )
+
+
+def _check_steps(sampling: Sampling, spec: ModelSpec) -> Iterator[FieldProblem]:
+    most = max_steps(sampling.sampler, sampling.schedule, spec)
+    if sampling.steps > most:
+        yield FieldProblem(
+            "#/steps",
+            f"{sampling.sampler} on the {sampling.schedule} schedule takes at most {most} steps "
+            f"with {spec.id}",
+        )
+
+
+def _check_duration(body: JobCreate, spec: ModelSpec) -> Iterator[FieldProblem]:
+    if body.duration_s is not None:
+        yield FieldProblem(
+            "#/duration_s", f"only audio models take a duration; {spec.id} makes {spec.medium}s"
+        )

@@ -1,0 +1,58 @@
+"""What the framework's validation found, in words that never repeat a value."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from api.schemas import JobCreate
+from shared.errors import FieldProblem, InvalidRequest
+
+#: Member names that a pointer may show; another one might be a prompt in the wrong place.
+_SHOWABLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PROMPTS = frozenset({"prompt", "negative_prompt"})
+
+
+def explain(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """Turn pydantic's errors into ours; they share a code if they all have the same."""
+    explained = [_explain_one(error) for error in errors]
+    codes = {code for code, _ in explained}
+    code = codes.pop() if len(codes) == 1 else "invalid_request"
+    return InvalidRequest([problem for _, problem in explained], code=code)
+
+
+def _explain_one(error: Mapping[str, Any]) -> tuple[str, FieldProblem]:
+    # The first part says where the field stood: body, query, header.
+    path = [str(part) for part in error["loc"][1:] if part != "[key]"]
+    code, detail = "invalid_request", str(error["msg"])
+    match error["type"]:
+        case "missing":
+            detail = "this field is required"
+        case "extra_forbidden":
+            detail = _name_likely(path[-1])
+        case "none_required":
+            code, detail = "not_supported_yet", "not supported yet; leave it out"
+        case "string_unicode":
+            detail = "a name with a lone surrogate is no text"
+        case "string_too_long" if path[0] in _PROMPTS:
+            code = "prompt_too_long"
+            limit = error["ctx"]["max_length"]
+            detail = f"has {len(error['input']):,} characters; at most {limit:,} work"
+        case "model_attributes_type":
+            detail = "the body must be a JSON object"
+    return code, FieldProblem(_point(path), detail)
+
+
+def _point(path: Sequence[str]) -> str:
+    """Write a JSON Pointer, as far as its names may be shown."""
+    pointer = "#"
+    for part in path:
+        if not _SHOWABLE.fullmatch(part):
+            break
+        pointer += f"/{part}"
+    return pointer
+
+
+def _name_likely(name: str) -> str:
+    likely = difflib.get_close_matches(name, JobCreate.model_fields, n=1)
+    return f"unknown field; did you mean {likely[0]}?" if likely else "unknown field"

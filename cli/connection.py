@@ -1,0 +1,66 @@
+"""Where the service is and with which key: options, variables, or the `latentq up` next to us."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentq_client import Client
+from shared.errors import ConfigurationError
+
+#: What `latentq up` writes with its default data directory.
+NEARBY = Path(".latentq/connection.json")
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the service is [LATENTQ_URL, LATENTQ_URL_FILE; else .latentq/connection.json]."
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="API key [LATENTQ_API_KEY, LATENTQ_API_KEY_FILE; else .latentq/connection.json]."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+
+
+def connect(url: str | None, api_key: str | None) -> Client:
+    """Connect to the service that the user means.
+
+    Raises:
+        ConfigurationError: It is not said where that is, or with which key.
+    """
+    url = url or _read_variable("LATENTQ_URL")
+    api_key = api_key or _read_variable("LATENTQ_API_KEY")
+    if url is None or api_key is None:
+        nearby = _read_nearby()
+        url, api_key = url or nearby["base_url"], api_key or nearby["api_key"]
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{url!r} is no URL: it must begin with http:// or https://")
+    return Client(url, api_key)
+
+
+def _read_variable(name: str) -> str | None:
+    value = os.environ.get(name)  # noqa: TID251 - the clients' process entry
+    file = os.environ.get(f"{name}_FILE")  # noqa: TID251
+    if not value and file:
+        try:
+            return Path(file).read_text().strip()
+        except OSError as error:
+            raise ConfigurationError(f"{name}_FILE: {file} cannot be read") from error
+    return value or None
+
+
+def _read_nearby() -> dict[str, str]:
+    try:
+        connection = json.loads(NEARBY.read_text())
+        nearby = {name: str(connection[name]) for name in ("base_url", "api_key")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            "set LATENTQ_URL and LATENTQ_API_KEY, or stand where `latentq up` was started"
+        ) from error
+    return nearby

@@ -1,0 +1,1 @@
+"""`make demo`: the whole system at work, from nothing to a page of pictures."""

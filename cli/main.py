@@ -1,0 +1,50 @@
+"""`latentq`: one program for the service and its clients."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from cli.commands import catalog, jobs, processes, up
+from latentq_client import JobFailed, ServiceRefused, ServiceUnreachable
+from shared.errors import ConfigurationError
+
+app = typer.Typer(
+    name="latentq",
+    help="Run latent-diffusion jobs on a queue.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_PANELS: dict[str, list[Callable[..., None]]] = {
+    "Service": [up.up, processes.api, processes.worker, processes.dispatcher, processes.migrate],
+    "Jobs": [jobs.submit, jobs.get, jobs.ls, jobs.cancel],
+    "Catalog": [catalog.models, catalog.presets, catalog.samplers],
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.command("watch", rich_help_panel="Jobs")(jobs.watch_jobs)
+
+
+def run() -> None:
+    """Run the program; an error that its user can mend is told in a line, not as a traceback."""
+    try:
+        app()
+    except JobFailed as error:
+        _leave(1, str(error))
+    except ConfigurationError as error:
+        _leave(2, error.detail)
+    except ServiceUnreachable as error:
+        _leave(3, str(error))
+    except ServiceRefused as error:
+        fields = [f"  {problem.pointer}: {problem.detail}" for problem in error.errors]
+        _leave(4, "\n".join([f"refused ({error.code})", *fields] if fields else [str(error)]))
+
+
+def _leave(exit_code: int, message: str) -> None:
+    typer.echo(f"latentq: {message}", err=True)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    run()

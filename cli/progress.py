@@ -1,0 +1,103 @@
+"""Watch jobs until they end: live bars on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from latentq_client import Client, Job
+
+#: Pause between two looks at all jobs, in seconds.
+POLL_S = 0.25
+STYLES = {
+    "queued": "dim",
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "red",
+    "canceled": "yellow",
+}
+
+
+def status_text(status: str) -> Text:
+    """Write a status in its color."""
+    return Text(status, style=STYLES.get(status, ""))
+
+
+def watch(
+    client: Client,
+    jobs: Sequence[Job],
+    *,
+    console: Console,
+    label: Callable[[Job], str] = lambda job: job.id,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Job]:
+    """Wait until all jobs have ended and return them, in order.
+
+    Raises:
+        ServiceRefused: A job is gone.
+        ServiceUnreachable: Nobody answers.
+    """
+    latest = {job.id: job for job in jobs}
+    view = _Bars(console, jobs, label) if console.is_terminal else _Lines(console, label)
+    with view:
+        while True:
+            for job in latest.values():
+                view.show(job)
+            unfinished = [job_id for job_id, job in latest.items() if not job.is_terminal]
+            if not unfinished:
+                return list(latest.values())
+            sleep(POLL_S)
+            for job_id in unfinished:
+                latest[job_id] = client.get(job_id)
+
+
+class _Bars(AbstractContextManager["_Bars"]):
+    """One live bar for each job."""
+
+    def __init__(self, console: Console, jobs: Sequence[Job], label: Callable[[Job], str]) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {
+            job.id: self._progress.add_task(
+                label(job), total=job.progress.iterations, status=job.status
+            )
+            for job in jobs
+        }
+
+    def __enter__(self) -> "_Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, job: Job) -> None:
+        style = STYLES.get(job.status, "default")
+        self._progress.update(
+            self._tasks[job.id],
+            completed=job.progress.iteration,
+            status=f"[{style}]{job.status}[/]",
+        )
+
+
+class _Lines(nullcontext[None]):
+    """A line for each change of a job's status."""
+
+    def __init__(self, console: Console, label: Callable[[Job], str]) -> None:
+        super().__init__()
+        self._console = console
+        self._label = label
+        self._shown: dict[str, str] = {}
+
+    def show(self, job: Job) -> None:
+        if self._shown.get(job.id) != job.status:
+            self._shown[job.id] = job.status
+            self._console.print(f"{self._label(job)}: {job.status}", highlight=False, markup=False)

@@ -1,0 +1,1 @@
+"""LatentQ on one machine: servers out of Python wheels, and the supervisor of all processes."""

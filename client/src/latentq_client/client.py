@@ -1,0 +1,183 @@
+"""The client: one method for each thing the service does."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from latentq_client.errors import JobFailed, WaitTimeout
+from latentq_client.job import Artifact, Job
+from latentq_client.transport import Transport
+
+#: Pause between two looks at a job, in seconds: it grows while nothing happens.
+FIRST_POLL_S = 0.25
+LONGEST_POLL_S = 2.0
+
+
+class Client:
+    """A connection to a LatentQ service.
+
+    Args:
+        url: Where the service is, without `/v1`.
+        api_key: The key it gave out.
+        timeout: How long one answer may take, in seconds.
+        transport: Another way to send requests, for tests.
+        sleep: Another way to wait, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._sleep = sleep
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=timeout,
+            transport=transport,
+        )
+        # Links carry their own permission: the key is not for whoever serves them.
+        self._links = httpx.Client(timeout=timeout, transport=transport)
+        self._transport = Transport(self._http, sleep=sleep)
+        self._link_transport = Transport(self._links, sleep=sleep)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+        self._links.close()
+
+    def submit(self, prompt: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
+        """Submit a job; `fields` are those of `POST /v1/jobs`.
+
+        Sent again after a lost answer, it is the same job: each call has an idempotency key.
+
+        Raises:
+            ServiceRefused: The request is not valid; `errors` names the fields and what would work.
+            ServiceUnreachable: Nobody answered.
+        """
+        key = idempotency_key or str(uuid.uuid4())
+        answer = self._transport.send(
+            "POST",
+            "/v1/jobs",
+            json={"prompt": prompt, **fields},
+            headers={"Idempotency-Key": f'"{key}"'},
+        )
+        return Job.read(answer.json())
+
+    def get(self, job_id: str) -> Job:
+        """Read a job.
+
+        Raises:
+            ServiceRefused: There is no such job.
+            ServiceUnreachable: Nobody answered.
+        """
+        return Job.read(self._read(_path(job_id)))
+
+    def list(
+        self, *, page_size: int = 50, filters: Mapping[str, str] | None = None
+    ) -> Iterator[Job]:
+        """Read jobs, newest first, as many as are taken from the iterator.
+
+        `filters` are the query parameters of `GET /v1/jobs`, such as `{"status": "failed"}`.
+
+        Raises:
+            ServiceRefused: A filter is not valid.
+            ServiceUnreachable: Nobody answered.
+        """
+        cursor: str | None = None
+        while True:
+            place = {} if cursor is None else {"cursor": cursor}
+            page = self._read("/v1/jobs", limit=str(page_size), **(filters or {}), **place)
+            yield from (Job.read(body) for body in page["data"])
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job; one that runs stops at its next step.
+
+        Raises:
+            ServiceRefused: There is no such job, or it has ended.
+            ServiceUnreachable: Nobody answered.
+        """
+        return Job.read(self._transport.send("POST", f"{_path(job_id)}/cancel").json())
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        timeout: float | None = None,
+        on_progress: Callable[[Job], None] = lambda _: None,
+    ) -> Job:
+        """Wait until a job has succeeded, and return it.
+
+        Args:
+            job_id: The job.
+            timeout: How long to wait, in seconds; None for as long as it takes.
+            on_progress: Called with the job each time it was looked at.
+
+        Raises:
+            JobFailed: It failed or was canceled.
+            WaitTimeout: It had not ended in time; it goes on.
+            ServiceRefused: There is no such job.
+            ServiceUnreachable: Nobody answered.
+        """
+        waited_s, pause_s = 0.0, FIRST_POLL_S
+        last = None
+        while True:
+            job = self.get(job_id)
+            on_progress(job)
+            if job.status == "succeeded":
+                return job
+            if job.is_terminal:
+                raise JobFailed(job)
+            if timeout is not None and waited_s >= timeout:
+                raise WaitTimeout(f"{job_id} is {job.status} after {timeout:g} s")
+            seen = (job.status, job.progress.iteration)
+            pause_s = FIRST_POLL_S if seen != last else min(pause_s * 1.5, LONGEST_POLL_S)
+            last = seen
+            self._sleep(pause_s)
+            waited_s += pause_s
+
+    def download(self, artifact: Artifact) -> bytes:
+        """Fetch an output by its link.
+
+        Raises:
+            ServiceRefused: The link has expired; read the job again for a new one.
+            ServiceUnreachable: Nobody answered.
+        """
+        return self._link_transport.send("GET", artifact.url).content
+
+    def models(self) -> Mapping[str, Any]:
+        """Read which models there are."""
+        return self._read("/v1/models")
+
+    def presets(self) -> Mapping[str, Any]:
+        """Read which presets there are."""
+        return self._read("/v1/presets")
+
+    def samplers(self, model: str | None = None) -> Mapping[str, Any]:
+        """Read which samplers work on which schedules, with how many steps."""
+        return self._read("/v1/samplers", **({} if model is None else {"model": model}))
+
+    def _read(self, path: str, **parameters: str) -> Mapping[str, Any]:
+        body: Mapping[str, Any] = self._transport.send("GET", path, params=parameters).json()
+        return body
+
+
+def _path(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"

@@ -1,0 +1,1 @@
+"""Measures how well pictures show what their prompts ask for."""

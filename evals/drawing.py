@@ -1,0 +1,39 @@
+"""Draw requests with the project's own engine, on all cores."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shared.catalog import Catalog
+from shared.request import GenerationRequest
+from worker.engine import Engine, EngineConfig, ModelCache
+
+Picture = NDArray[np.uint8]
+#: Requests that one engine is given at a time.
+CHUNK = 40
+
+
+def draw(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:
+    """Draw one picture [H, W, 3] for each request, in their order."""
+    chunks = [requests[start : start + CHUNK] for start in range(0, len(requests), CHUNK)]
+    processes = min(os.cpu_count() or 1, len(chunks))
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return list(chain.from_iterable(pool.map(partial(_draw_chunk, catalog), chunks)))
+
+
+def _draw_chunk(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:
+    torch.set_num_threads(1)
+    engine = Engine(EngineConfig(), ModelCache(Catalog.load(catalog), "cpu"))
+    engine.start()
+    futures = [engine.submit(str(number), request) for number, request in enumerate(requests)]
+    pictures = [future.result().outputs[0].pixels for future in futures]
+    engine.stop()
+    return pictures

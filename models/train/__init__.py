@@ -1,0 +1,1 @@
+"""Train the models that come with LatentQ, from nothing, on a CPU."""

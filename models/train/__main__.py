@@ -1,0 +1,37 @@
+"""`python -m models.train`: train the demo model from nothing, or go on where it was stopped."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from transformers import CLIPTokenizer
+
+from models.train.denoiser import DenoiserTraining, train_denoiser
+from models.train.export import export
+from models.train.journal import plot
+from models.train.tokenizer import make_tokenizer
+from models.train.vae import VaeTraining, train_vae
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="Checkpoints and logs.")] = Path(".train/demo"),
+    output: Annotated[Path, typer.Option(help="Where the model goes.")] = Path("models/demo"),
+    processes: Annotated[int, typer.Option(help="One for each core.", min=1)] = 2,
+    vae_steps: Annotated[int, typer.Option(help="Of the autoencoder.", min=1)] = 6_000,
+    denoiser_steps: Annotated[int, typer.Option(help="Of the denoiser.", min=1)] = 20_000,
+) -> None:
+    """Train the demo model; a training that was stopped goes on when it is started again."""
+    work.mkdir(parents=True, exist_ok=True)
+    make_tokenizer(work / "tokenizer", seed=0)
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    vae = train_vae(work, VaeTraining(steps=vae_steps), processes=processes)
+    denoiser = train_denoiser(
+        work, vae, tokenizer, DenoiserTraining(steps=denoiser_steps), processes=processes
+    )
+    export(output, vae, tokenizer, denoiser)
+    for name in ("vae", "denoiser"):
+        plot(work / f"{name}.csv", work / f"{name}.png")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,190 @@
+"""What models exist and what they allow, read from `catalog.toml` and the models' own folders.
+
+Which of them are loaded is a fact of a worker, not of the catalog.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import ConfigurationError
+from shared.schedule import TrainingSchedule
+from shared.vocab import Medium, PredictionType, Sampler, Schedule
+
+MODEL_ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+#: `_class_name` of a model_index.json, and the family of ours that runs it.
+FAMILIES = {"StableDiffusionPipeline": "stable_diffusion"}
+#: Rows of every forward of an `exact` job, unless the entry says otherwise.
+DEFAULT_EXACT_ROWS = 8
+#: Most rows of one forward, unless the entry says otherwise.
+DEFAULT_MAX_ROWS = 8
+
+
+class PresetValues(BaseModel):
+    """What a preset says for a kind of model, or what a model says instead."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampler: Sampler | None = None
+    schedule: Schedule | None = None
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance: float | None = Field(default=None, ge=1, le=50)
+    guidance_rescale: float | None = Field(default=None, ge=0, le=1)
+
+
+class _Entry(BaseModel):
+    """One `[models.ID]` table, as written."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: Path
+    description: str = ""
+    revision: str
+    medium: Medium = Medium.IMAGE
+    max_width: int = Field(ge=8)
+    max_height: int = Field(ge=8)
+    exact_rows: int = Field(default=DEFAULT_EXACT_ROWS, ge=1, le=64)
+    max_rows: int = Field(default=DEFAULT_MAX_ROWS, ge=1, le=64)
+    presets: dict[str, PresetValues] = {}
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    default: str
+    models: dict[str, _Entry]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model: where it lies, what it is, what it allows."""
+
+    id: str
+    path: Path
+    description: str
+    revision: str
+    family: str
+    medium: Medium
+    prediction_type: PredictionType
+    training: TrainingSchedule
+    #: Pixels per latent cell, along each side.
+    latent_factor: int
+    width: int
+    height: int
+    max_width: int
+    max_height: int
+    #: Tokens the text encoder takes, start and end marks included.
+    max_tokens: int
+    exact_rows: int
+    max_rows: int
+    presets: Mapping[str, PresetValues]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All models of an installation."""
+
+    default: str
+    models: Mapping[str, ModelSpec]
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return iter(self.models.values())
+
+    def get(self, model_id: str) -> ModelSpec | None:
+        """Return a model by its id, or None."""
+        return self.models.get(model_id)
+
+    @classmethod
+    def load(cls, path: Path) -> "Catalog":
+        """Read a catalog file; relative model paths start at its folder.
+
+        Raises:
+            ConfigurationError: The file or one of its models cannot be used; says which and why.
+        """
+        try:
+            file = _File.model_validate(tomllib.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"catalog {path}: {_first_line(error)}") from error
+        models = {}
+        for model_id, entry in file.models.items():
+            if not MODEL_ID.match(model_id):
+                raise ConfigurationError(
+                    f"catalog {path}: model id {model_id!r} is not [a-z0-9._-]"
+                )
+            models[model_id] = _read_model(model_id, entry, root=path.parent)
+        if file.default not in models:
+            raise ConfigurationError(
+                f"catalog {path}: default {file.default!r} is not among its models"
+            )
+        return cls(default=file.default, models=models)
+
+
+def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
+    folder = (root / entry.path).resolve()
+    try:
+        pipeline = _read_json(folder / "model_index.json")["_class_name"]
+        if pipeline not in FAMILIES:
+            raise ConfigurationError(
+                f"model {model_id}: {pipeline} is not served; {', '.join(FAMILIES)} is"
+            )
+        scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+        vae = _read_json(folder / "vae" / "config.json")
+        unet = _read_json(folder / "unet" / "config.json")
+        text_encoder = _read_json(folder / "text_encoder" / "config.json")
+        training = _read_training(model_id, scheduler)
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        return ModelSpec(
+            id=model_id,
+            path=folder,
+            description=entry.description,
+            revision=entry.revision,
+            family=FAMILIES[pipeline],
+            medium=entry.medium,
+            prediction_type=PredictionType(scheduler["prediction_type"]),
+            training=training,
+            latent_factor=factor,
+            width=unet["sample_size"] * factor,
+            height=unet["sample_size"] * factor,
+            max_width=entry.max_width,
+            max_height=entry.max_height,
+            max_tokens=text_encoder["max_position_embeddings"],
+            exact_rows=entry.exact_rows,
+            max_rows=entry.max_rows,
+            presets=entry.presets,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(f"model {model_id} in {folder}: {_first_line(error)}") from error
+
+
+def _read_training(model_id: str, scheduler: Mapping[str, Any]) -> TrainingSchedule:
+    # At zero signal no timestep stands for a finite level: needs samplers of its own.
+    if scheduler.get("rescale_betas_zero_snr"):
+        raise ConfigurationError(f"model {model_id}: zero-terminal-SNR models are not served yet")
+    training = TrainingSchedule(
+        num_train_timesteps=scheduler["num_train_timesteps"],
+        beta_start=scheduler["beta_start"],
+        beta_end=scheduler["beta_end"],
+        beta_schedule=scheduler["beta_schedule"],
+    )
+    _ = training.log_sigmas  # an unknown training schedule shows here
+    return training
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return str(error).splitlines()[0]

@@ -1,0 +1,1 @@
+"""PostgreSQL, the truth: tables, migrations and the repositories that alone know them."""

@@ -1,0 +1,207 @@
+"""Jobs as their owners see them. Every query is scoped by tenant, here and nowhere else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.db.rows import read_artifacts, read_job
+from shared.db.tables import jobs
+from shared.errors import Conflict, NotFound
+from shared.job import Job, JobStatus, NewJob
+
+
+class CancelOutcome(StrEnum):
+    """What a wish to cancel came to."""
+
+    #: The job was queued, or canceled already: it will not run.
+    CANCELED = "canceled"
+    #: The job runs; its worker stops it at the next step boundary.
+    REQUESTED = "requested"
+    #: The job had succeeded or failed before.
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class JobCursor:
+    """Where a page ended: the last job's place in the order of creation."""
+
+    created_at: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilters:
+    """Which jobs a list shows; None means any."""
+
+    status: JobStatus | None = None
+    model: str | None = None
+    preset: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class JobRepository:
+    """Submit, read and cancel jobs. Each method is one transaction."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def insert(self, new: NewJob) -> tuple[Job, bool]:
+        """Store an accepted job; returns it and whether it had been stored before.
+
+        Raises:
+            Conflict: The idempotency key was used with another body.
+        """
+        deadline = sa.func.now() + timedelta(seconds=new.request.deadline_s)
+        statement = (
+            insert(jobs)
+            .values(
+                id=new.id,
+                tenant=new.tenant,
+                queue=new.queue,
+                model=new.request.model,
+                preset_name=new.preset.name,
+                preset_version=new.preset.version,
+                request=new.request.model_dump(mode="json"),
+                metadata=dict(new.metadata),
+                priority=new.request.priority,
+                idempotency_key=new.idempotency_key,
+                body_sha256=new.body_sha256,
+                deadline_at=deadline,
+            )
+            # Waits for a concurrent insert of the same key, and then finds it below.
+            .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
+            .returning(jobs.c.id)
+        )
+        with self._engine.begin() as connection:
+            is_replay = connection.execute(statement).scalar_one_or_none() is None
+            is_this_job = (
+                sa.and_(
+                    jobs.c.tenant == new.tenant,
+                    jobs.c.idempotency_key == new.idempotency_key,
+                    jobs.c.body_sha256 == new.body_sha256,
+                )
+                if is_replay
+                else jobs.c.id == new.id
+            )
+            job = _read(connection, is_this_job)
+        if job is None:
+            raise Conflict(
+                "this Idempotency-Key came with another body before", code="idempotency_key_reused"
+            )
+        return job, is_replay
+
+    def get(self, tenant: str, job_id: str) -> Job:
+        """Read a job.
+
+        Raises:
+            NotFound: The tenant has no such job.
+        """
+        with self._engine.connect() as connection:
+            job = _read(connection, jobs.c.tenant == tenant, jobs.c.id == job_id)
+        if job is None:
+            raise NotFound("there is no such job")
+        return job
+
+    def page(
+        self, tenant: str, *, limit: int, after: JobCursor | None, filters: JobFilters
+    ) -> list[Job]:
+        """Read up to `limit` jobs, newest first, that come after a cursor.
+
+        Their place in the queue is left out: it would cost a count for each.
+        """
+        query = sa.select(jobs).where(jobs.c.tenant == tenant, *_conditions(filters))
+        if after is not None:
+            query = query.where(
+                sa.tuple_(jobs.c.created_at, jobs.c.id) < sa.tuple_(after.created_at, after.id)
+            )
+        query = query.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+            found = read_artifacts(connection, [row.id for row in rows])
+            return [read_job(row, found[row.id]) for row in rows]
+
+    def request_cancel(self, tenant: str, job_id: str) -> tuple[Job, CancelOutcome]:
+        """Cancel a queued job at once, or ask the worker of a running one to stop.
+
+        Raises:
+            NotFound: The tenant has no such job.
+        """
+        queued = jobs.c.status == JobStatus.QUEUED
+        statement = (
+            jobs.update()
+            .where(
+                jobs.c.tenant == tenant,
+                jobs.c.id == job_id,
+                jobs.c.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]),
+            )
+            .values(
+                status=sa.case((queued, JobStatus.CANCELED), else_=jobs.c.status),
+                finished_at=sa.case((queued, sa.func.now())),
+                dispatched_at=None,
+                cancel_requested_at=sa.func.coalesce(jobs.c.cancel_requested_at, sa.func.now()),
+            )
+        )
+        with self._engine.begin() as connection:
+            connection.execute(statement)
+        job = self.get(tenant, job_id)
+        match job.status:
+            case JobStatus.CANCELED:
+                return job, CancelOutcome.CANCELED
+            case JobStatus.QUEUED | JobStatus.RUNNING:
+                return job, CancelOutcome.REQUESTED
+            case _:
+                return job, CancelOutcome.FINISHED
+
+    def ping(self) -> None:
+        """Raise SQLAlchemy's OperationalError if PostgreSQL does not answer."""
+        with self._engine.connect() as connection:
+            connection.execute(sa.select(1))
+
+
+def _read(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Job | None:
+    query = sa.select(jobs, _queue_position()).where(*conditions)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else read_job(row, read_artifacts(connection, [row.id])[row.id])
+
+
+def _conditions(filters: JobFilters) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if filters.status is not None:
+        conditions.append(jobs.c.status == filters.status)
+    if filters.model is not None:
+        conditions.append(jobs.c.model == filters.model)
+    if filters.preset is not None:
+        conditions.append(jobs.c.preset_name == filters.preset)
+    if filters.created_after is not None:
+        conditions.append(jobs.c.created_at > filters.created_after)
+    if filters.created_before is not None:
+        conditions.append(jobs.c.created_at < filters.created_before)
+    if filters.metadata:
+        conditions.append(jobs.c.metadata.contains(dict(filters.metadata)))
+    return conditions
+
+
+def _queue_position() -> sa.Label[Any]:
+    """Count the queued jobs of the same queue with a higher priority or an earlier birth."""
+    ahead = jobs.alias("ahead")
+    is_ahead = sa.or_(
+        ahead.c.priority > jobs.c.priority,
+        sa.and_(
+            ahead.c.priority == jobs.c.priority,
+            sa.tuple_(ahead.c.created_at, ahead.c.id) < sa.tuple_(jobs.c.created_at, jobs.c.id),
+        ),
+    )
+    count = (
+        sa.select(sa.func.count())
+        .where(ahead.c.queue == jobs.c.queue, ahead.c.status == JobStatus.QUEUED, is_ahead)
+        .correlate(jobs)
+        .scalar_subquery()
+    )
+    return sa.case((jobs.c.status == JobStatus.QUEUED, count)).label("queue_position")

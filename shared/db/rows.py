@@ -1,0 +1,76 @@
+"""Rows of `jobs` and `artifacts` as the vocabulary's types."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from shared.db.tables import artifacts
+from shared.errors import ErrorCode
+from shared.job import Artifact, Job, JobStatus, PresetRef
+from shared.request import GenerationRequest
+
+
+def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
+    """Read a row of `jobs`; a column `queue_position` may stand beside its own."""
+    return Job(
+        id=row.id,
+        tenant=row.tenant,
+        status=JobStatus(row.status),
+        request=GenerationRequest.model_validate(row.request),
+        preset=PresetRef(row.preset_name, row.preset_version),
+        metadata=row.metadata,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        deadline_at=row.deadline_at,
+        cancel_requested=row.cancel_requested_at is not None,
+        attempt=row.attempt,
+        iteration=row.iteration,
+        queue_position=getattr(row, "queue_position", None),
+        error_code=ErrorCode(row.error_code) if row.error_code else None,
+        error_message=row.error_message,
+        execution=row.execution,
+        artifacts=tuple(job_artifacts),
+    )
+
+
+def artifact_values(job_id: str, artifact: Artifact) -> dict[str, Any]:
+    """Turn an artifact into a row of `artifacts`."""
+    return {
+        "job_id": job_id,
+        "output_index": artifact.index,
+        "key": artifact.key,
+        "content_type": artifact.content_type,
+        "width": artifact.width,
+        "height": artifact.height,
+        "seed": artifact.seed,
+        "sha256": artifact.sha256,
+        "num_bytes": artifact.num_bytes,
+    }
+
+
+def read_artifacts(connection: sa.Connection, job_ids: list[str]) -> dict[str, list[Artifact]]:
+    """Read the artifacts of several jobs, in order."""
+    found: dict[str, list[Artifact]] = {job_id: [] for job_id in job_ids}
+    if not job_ids:
+        return found
+    query = (
+        sa.select(artifacts)
+        .where(artifacts.c.job_id.in_(job_ids))
+        .order_by(artifacts.c.job_id, artifacts.c.output_index)
+    )
+    for row in connection.execute(query):
+        found[row.job_id].append(
+            Artifact(
+                index=row.output_index,
+                key=row.key,
+                content_type=row.content_type,
+                width=row.width,
+                height=row.height,
+                seed=row.seed,
+                sha256=row.sha256,
+                num_bytes=row.num_bytes,
+            )
+        )
+    return found

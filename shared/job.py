@@ -1,0 +1,157 @@
+"""The durable unit of work and the states it goes through."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from shared.errors import ErrorCode
+from shared.request import GenerationRequest
+
+#: A job whose worker was lost this often fails: it may be what kills the workers. Attempts that a
+#: worker handed back while shutting down do not count.
+MAX_LOST_LEASES = 8
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. A wish to change it (a cancel request) is a column, not a state."""
+
+    #: Accepted; waits for a worker. The dispatcher or a claim moves it on.
+    QUEUED = "queued"
+    #: Claimed under a lease. The worker ends it; the rescuer takes it back when the lease runs out.
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job can never change again."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELED}),
+    JobStatus.RUNNING: frozenset(
+        {JobStatus.QUEUED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED}
+    ),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELED: frozenset(),
+}
+
+
+class AttemptOutcome(StrEnum):
+    """How one run of a job ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    #: The lease ran out: the worker died, froze or lost the database.
+    LOST = "lost"
+    #: The worker handed the job back while shutting down; not counted against the job.
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class PresetRef:
+    """The preset that a request was resolved from."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One stored output; `key` is its place in the bucket, never shown to clients."""
+
+    index: int
+    key: str
+    content_type: str
+    width: int
+    height: int
+    seed: int
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job about to be accepted."""
+
+    id: str
+    tenant: str
+    queue: str
+    request: GenerationRequest
+    preset: PresetRef
+    metadata: Mapping[str, str]
+    #: Client's Idempotency-Key and the hash of the body that came with it.
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its row stands."""
+
+    id: str
+    tenant: str
+    status: JobStatus
+    request: GenerationRequest
+    preset: PresetRef
+    metadata: Mapping[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    deadline_at: datetime
+    cancel_requested: bool
+    attempt: int
+    #: Forwards done, of `request.iterations`.
+    iteration: int
+    #: Jobs of the same queue that will be picked earlier; None unless queued.
+    queue_position: int | None
+    error_code: ErrorCode | None
+    error_message: str | None
+    #: What the finished run says of itself, in the shape of the wire.
+    execution: Mapping[str, Any] | None
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's time-limited right to run one attempt of a job."""
+
+    job_id: str
+    attempt: int
+    #: Fences every write of this attempt: a row that no longer carries it ignores them.
+    token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job claimed by a worker."""
+
+    lease: Lease
+    tenant: str
+    request: GenerationRequest
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """What a finished attempt leaves behind."""
+
+    artifacts: tuple[Artifact, ...]
+    iterations: int
+    execution: Mapping[str, Any]
+
+
+def status_after_lost_lease(*, lost_leases: int, cancel_requested: bool) -> JobStatus:
+    """Decide where a job goes whose worker stopped answering, this loss counted in."""
+    if cancel_requested:
+        return JobStatus.CANCELED
+    if lost_leases >= MAX_LOST_LEASES:
+        return JobStatus.FAILED
+    return JobStatus.QUEUED

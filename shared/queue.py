@@ -1,0 +1,186 @@
+"""Celery and Redis: hints that a job waits or shall stop. The only place that knows either.
+
+Every setting here is there because its opposite was measured to lose, double or stall messages;
+`docs/explanation/celery.md` says which.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError as KombuError
+
+from shared.errors import ServiceUnavailable
+from shared.vocab import ServiceClass
+
+log = structlog.get_logger(__name__)
+
+#: The one Celery task.
+TASK_GENERATE = "latentq.generate"
+CANCEL_CHANNEL = "latentq.cancel"
+#: How long a silent server may hold up a call, in seconds.
+SOCKET_TIMEOUT_S = 5
+CONNECT_TIMEOUT_S = 2
+#: How long a listener waits for a message before it looks whether it shall stop, in seconds.
+POLL_S = 0.5
+
+
+def queue_of(model: str, service_class: ServiceClass) -> str:
+    """Name the queue that a job waits in."""
+    return f"{model}.{service_class}"
+
+
+def queues_of(model: str) -> list[str]:
+    """Name the queues that a worker of a model consumes, the urgent one first."""
+    return [queue_of(model, ServiceClass.INTERACTIVE), queue_of(model, ServiceClass.BATCH)]
+
+
+def make_celery(redis_url: str) -> Celery:
+    """Make the Celery application of a process."""
+    app = Celery("latentq", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        # SQL leases bring a lost job back; a late ack would run it twice or stall the worker.
+        task_acks_late=False,
+        worker_prefetch_multiplier=0,
+        worker_disable_prefetch=True,
+        task_ignore_result=True,
+        result_backend=None,
+        worker_send_task_events=False,
+        # Its pub/sub socket is what notices a dead broker.
+        worker_enable_remote_control=True,
+        task_serializer="json",
+        accept_content=["json"],
+        result_accept_content=["json"],
+        # The dispatcher sends again; a publish that failed may have arrived all the same.
+        task_publish_retry=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=CONNECT_TIMEOUT_S,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_soft_shutdown_timeout=0,
+        worker_hijack_root_logger=False,
+        broker_transport_options={
+            "visibility_timeout": 43_200,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.2,
+            "priority_steps": [0],
+            "queue_order_strategy": "priority",
+        },
+    )
+    return app
+
+
+class JobQueue:
+    """Send hints to workers. Every call is bounded in time and may fail without harm."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._celery = make_celery(redis_url)
+        self._redis = redis.Redis.from_url(
+            redis_url,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            health_check_interval=5,
+        )
+
+    def announce(self, queue: str, job_id: str, parameters: dict[str, Any]) -> None:
+        """Tell the workers of a queue that a job waits.
+
+        Raises:
+            ServiceUnavailable: Redis did not take the message, or took it and did not say so.
+        """
+        try:
+            self._celery.send_task(
+                TASK_GENERATE, kwargs={"job_id": job_id, "parameters": parameters}, queue=queue
+            )
+        except (KombuError, redis.RedisError, OSError) as error:
+            raise ServiceUnavailable("Redis did not take a message") from error
+
+    def length(self, queue: str) -> int:
+        """Count the messages of a queue that no worker has fetched.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer.
+        """
+        try:
+            length: int = self._redis.llen(queue)
+        except redis.RedisError as error:
+            raise ServiceUnavailable("Redis does not answer") from error
+        return length
+
+    def announce_cancel(self, job_id: str) -> None:
+        """Tell the worker that runs a job to stop it.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer.
+        """
+        try:
+            self._redis.publish(CANCEL_CHANNEL, json.dumps({"job_id": job_id}))
+        except redis.RedisError as error:
+            raise ServiceUnavailable("Redis does not answer") from error
+
+    def ping(self) -> None:
+        """Check that Redis answers.
+
+        Raises:
+            ServiceUnavailable: It does not.
+        """
+        try:
+            self._redis.ping()
+        except redis.RedisError as error:
+            raise ServiceUnavailable("Redis does not answer") from error
+
+
+class CancelListener:
+    """A thread that hears of cancel requests at once; heartbeats hear of them anyway, later."""
+
+    def __init__(self, redis_url: str, on_cancel: Callable[[str], None]) -> None:
+        self._redis = redis.Redis.from_url(
+            redis_url, socket_connect_timeout=CONNECT_TIMEOUT_S, health_check_interval=5
+        )
+        self._on_cancel = on_cancel
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cancel-listener", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._stopping.set()
+        self._thread.join()
+        self._redis.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                for job_id in self._messages():
+                    self._on_cancel(job_id)
+            except redis.RedisError:
+                # Redis is away: heartbeats bring cancel requests until it is back.
+                self._stopping.wait(1.0)
+
+    def _messages(self) -> Iterator[str]:
+        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        with pubsub as subscription:
+            subscription.subscribe(CANCEL_CHANNEL)
+            while not self._stopping.is_set():
+                message = subscription.get_message(timeout=POLL_S)
+                if message is None:
+                    continue
+                try:
+                    yield str(json.loads(message["data"])["job_id"])
+                except (ValueError, KeyError, TypeError):
+                    log.warning("cancel_unreadable")  # by somebody else's hand

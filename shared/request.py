@@ -1,0 +1,67 @@
+"""The complete, immutable description of what a job generates."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.vocab import (
+    Determinism,
+    OutputFormat,
+    Sampler,
+    Schedule,
+    ServiceClass,
+    num_iterations,
+)
+
+#: JavaScript's largest exact integer: a seed above it would change on its way through a browser.
+SEED_LIMIT = 2**53
+#: Pixels of one megapixel-iteration, the unit of cost.
+MEGAPIXEL = 1_000_000
+
+
+class GenerationRequest(BaseModel):
+    """A job's request with preset, defaults and seed resolved.
+
+    The row stores it and the worker needs nothing else. Every field is explicit: a preset or a
+    default that changes later never changes an accepted job.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    prompt: Annotated[str, Field(min_length=1, max_length=4000, repr=False)]
+    negative_prompt: Annotated[str, Field(max_length=4000, repr=False)] = ""
+    model: str
+    sampler: Sampler
+    schedule: Schedule
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    guidance: Annotated[float, Field(ge=1, le=50, allow_inf_nan=False)]
+    guidance_rescale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+    width: Annotated[int, Field(ge=8)]
+    height: Annotated[int, Field(ge=8)]
+    num_outputs: Annotated[int, Field(ge=1, le=8)] = 1
+    output_format: OutputFormat = OutputFormat.PNG
+    determinism: Determinism = Determinism.FAST
+    service_class: ServiceClass = ServiceClass.INTERACTIVE
+    priority: Annotated[int, Field(ge=0, le=9)] = 5
+    deadline_s: Annotated[int, Field(ge=1, le=604_800)] = 86_400
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each output, so that any one of them can be made again alone."""
+        return tuple((self.seed + index) % SEED_LIMIT for index in range(self.num_outputs))
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether classifier-free guidance applies; without it a forward has one row, not two."""
+        return self.guidance > 1
+
+    @property
+    def iterations(self) -> int:
+        """Forwards that all outputs need together."""
+        return num_iterations(self.sampler, self.steps) * self.num_outputs
+
+    @property
+    def megapixel_iterations(self) -> float:
+        """The cost of the job in a unit that does not depend on the machine."""
+        return self.width * self.height * self.iterations / MEGAPIXEL

@@ -1,0 +1,134 @@
+"""Settings of all processes: variables with the prefix `LATENTQ_`, read at process entry.
+
+Any variable may be given as `..._FILE` instead, naming a file that holds the value.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.errors import ConfigurationError
+
+PREFIX = "LATENTQ_"
+
+
+class Settings(BaseSettings):
+    """Where environment variables become values; a process adds its groups by inheriting them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment, then `..._FILE` variables; nothing else."""
+        return init_settings, env_settings, _FileSource(settings_cls)
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read this process's settings.
+
+        Raises:
+            ConfigurationError: A variable is missing or wrong; names the variable, never its value.
+        """
+        try:
+            return cls()
+        except (ValidationError, OSError) as error:
+            raise ConfigurationError(_explain(error)) from error
+
+
+class DatabaseSettings(Settings):
+    """PostgreSQL, the truth."""
+
+    #: `postgresql://user:password@host:port/database`
+    database_url: SecretStr
+
+
+class RedisSettings(Settings):
+    """Redis or Valkey, which carries hints."""
+
+    #: `redis://:password@host:port/0`
+    redis_url: SecretStr
+
+
+class StorageSettings(Settings):
+    """The S3-compatible store of results."""
+
+    s3_endpoint: str
+    #: What clients reach the store by, where it differs; presigned links carry it.
+    s3_public_endpoint: str | None = None
+    s3_region: str = "us-east-1"
+    s3_bucket: str = "latentq"
+    s3_access_key: SecretStr
+    s3_secret_key: SecretStr
+
+
+class CatalogSettings(Settings):
+    """Which models exist."""
+
+    #: Path of a catalog file; the models that come with LatentQ by default.
+    catalog: Path | None = None
+
+
+class ApiSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
+    """Everything that `latentq api` reads."""
+
+    #: How long a presigned link works, in seconds.
+    link_ttl_s: int = Field(default=3600, ge=60, le=604_800)
+
+
+class WorkerSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
+    """Everything that `latentq worker` reads."""
+
+    #: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    device: str = "auto"
+    #: Jobs that the engine may hold at once.
+    worker_slots: int = Field(default=8, ge=1, le=256)
+    #: How long a worker may be silent before its jobs run elsewhere, in seconds.
+    lease_s: float = Field(default=15.0, ge=1.0, le=600.0)
+    #: How long a worker has to leave after SIGTERM, in seconds.
+    grace_s: float = Field(default=8.0, ge=1.0, le=600.0)
+
+
+class DispatcherSettings(DatabaseSettings, RedisSettings, CatalogSettings):
+    """Everything that `latentq dispatcher` reads."""
+
+    #: After how long a message that nobody claimed is sent again, in seconds.
+    redispatch_s: float = Field(default=5.0, ge=0.5, le=600.0)
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """Reads the files that `LATENTQ_..._FILE` variables name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")  # noqa: TID251 - the one reader
+        return (None if path is None else Path(path).read_text().strip()), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, _ = self.get_field_value(field, name)
+            if value is not None:
+                values[key] = value
+        return values
+
+
+def _explain(error: ValidationError | OSError) -> str:
+    if isinstance(error, OSError):
+        return f"cannot read the file {error.filename} that a {PREFIX}..._FILE variable names"
+    first = error.errors()[0]
+    name = f"{PREFIX}{str(first['loc'][0]).upper()}"
+    if first["type"] == "missing":
+        return f"set {name} (or {name}_FILE)"
+    return f"{name}: {first['msg']}"

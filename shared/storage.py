@@ -1,0 +1,135 @@
+"""The S3-compatible store of results. The only place that knows boto3."""
+
+import hashlib
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.errors import ServiceUnavailable, StorageUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+#: Presigned links cannot live longer, in seconds; boto3 would sign them and the store refuse them.
+MAX_LINK_TTL_S = 604_800
+CONNECT_TIMEOUT_S = 2
+READ_TIMEOUT_S = 10
+MAX_TRIES = 3
+_PRECONDITION_FAILED = 412
+
+
+def artifact_key(job_id: str, *, attempt: int, token: UUID, index: int, extension: str) -> str:
+    """Name the object of an output: never used twice, whatever happens to the attempt."""
+    return f"results/{job_id}/{attempt}-{token}/{index}.{extension}"
+
+
+class ObjectStore:
+    """Write results once and hand out links to them."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        public_endpoint: str | None,
+        region: str,
+        bucket: str,
+        access_key: str,
+        secret_key: str,
+    ) -> None:
+        def connect(url: str) -> "S3Client":
+            return boto3.client(
+                "s3",
+                endpoint_url=url,
+                region_name=region,
+                aws_access_key_id=access_key,
+                aws_secret_access_key=secret_key,
+                config=_CONFIG,
+            )
+
+        self._bucket = bucket
+        self._client = connect(endpoint)
+        # The host is part of the signature: links are signed for the name that clients use.
+        self._public_client = connect(public_endpoint or endpoint)
+
+    def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        """Store an object that must not exist yet.
+
+        Raises:
+            StorageUnavailable: The store did not take it within all tries.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=data,
+                ContentType=content_type,
+                Metadata={"sha256": digest},
+                IfNoneMatch="*",
+            )
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            # A retry after a lost reply finds the object that the first try wrote.
+            if status != _PRECONDITION_FAILED or not self._holds(key, digest):
+                raise StorageUnavailable(f"the object store answered {status}") from error
+        except BotoCoreError as error:
+            raise StorageUnavailable("the object store cannot be reached") from error
+
+    def get(self, key: str) -> bytes:
+        """Read an object.
+
+        Raises:
+            StorageUnavailable: There is no such object, or the store does not answer.
+        """
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        except (BotoCoreError, ClientError) as error:
+            raise StorageUnavailable("the object cannot be read") from error
+
+    def presign(self, key: str, *, filename: str, content_type: str, ttl_s: int) -> str:
+        """Make a link that needs no key and works for `ttl_s` seconds, 7 days at most."""
+        return self._public_client.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self._bucket,
+                "Key": key,
+                "ResponseContentDisposition": f'inline; filename="{filename}"',
+                "ResponseContentType": content_type,
+                "ResponseCacheControl": "private, max-age=600",
+            },
+            ExpiresIn=min(ttl_s, MAX_LINK_TTL_S),
+        )
+
+    def ping(self) -> None:
+        """Check that the bucket can be reached.
+
+        Raises:
+            ServiceUnavailable: It cannot.
+        """
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except (BotoCoreError, ClientError) as error:
+            raise ServiceUnavailable("the object store does not answer") from error
+
+    def _holds(self, key: str, digest: str) -> bool:
+        try:
+            head = self._client.head_object(Bucket=self._bucket, Key=key)
+        except (BotoCoreError, ClientError) as error:
+            raise StorageUnavailable("the object store cannot be reached") from error
+        return head["Metadata"].get("sha256") == digest
+
+
+_CONFIG = Config(
+    signature_version="s3v4",
+    s3={"addressing_style": "path"},
+    # Stores other than AWS's refuse the newer checksums.
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+    connect_timeout=CONNECT_TIMEOUT_S,
+    read_timeout=READ_TIMEOUT_S,
+    retries={"max_attempts": MAX_TRIES, "mode": "standard"},
+    max_pool_connections=32,
+)

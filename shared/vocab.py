@@ -1,0 +1,72 @@
+"""The words of diffusion as they stand on the wire."""
+
+from enum import StrEnum
+
+
+class Medium(StrEnum):
+    """What a model makes."""
+
+    IMAGE = "image"
+    AUDIO = "audio"
+
+
+class PredictionType(StrEnum):
+    """What a model's network predicts: a fact of the model, never a choice of the job."""
+
+    EPSILON = "epsilon"
+    SAMPLE = "sample"
+    V_PREDICTION = "v_prediction"
+
+
+class Sampler(StrEnum):
+    """The stepping rule of a job."""
+
+    DDPM = "ddpm"
+    DDIM = "ddim"
+    DPMPP_2M = "dpmpp_2m"
+    EULER = "euler"
+
+
+class Schedule(StrEnum):
+    """The noise levels that a job visits."""
+
+    NATIVE = "native"
+    KARRAS = "karras"
+    LINEAR = "linear"
+    COSINE = "cosine"
+
+
+class Determinism(StrEnum):
+    """How far a result may depend on its company in the batch."""
+
+    #: Free batch sizes: equal to a solo run within rounding.
+    FAST = "fast"
+    #: Every forward has the model's `exact_rows` rows: equal bytes in any company.
+    EXACT = "exact"
+
+
+class ServiceClass(StrEnum):
+    """Which of a model's two queues a job waits in."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class OutputFormat(StrEnum):
+    """The file format of a result."""
+
+    PNG = "png"
+    WEBP = "webp"
+    JPEG = "jpeg"
+
+
+CONTENT_TYPES = {
+    OutputFormat.PNG: "image/png",
+    OutputFormat.WEBP: "image/webp",
+    OutputFormat.JPEG: "image/jpeg",
+}
+
+
+def num_iterations(_sampler: Sampler, steps: int) -> int:
+    """Count the forwards of one trajectory; each of today's samplers needs one a step."""
+    return steps

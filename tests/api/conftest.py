@@ -1,0 +1,65 @@
+"""The API on a real PostgreSQL, with a recording nudge and time that only tests move."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from api.health import Health
+from api.job_body import JobRenderer
+from api.keyring import Keyring
+from api.main import new_job_id
+from api.presets import PresetBook
+from api.services import Services
+from api.submission import Resolver
+from api.tokens import TokenCounter
+from models import CATALOG
+from shared.catalog import Catalog
+from shared.db.jobs import JobRepository
+from shared.db.keys import KeyRepository
+from shared.storage import ObjectStore
+from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api, Clock
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    return Catalog.load(CATALOG)
+
+
+@pytest.fixture(scope="session")
+def resolver(catalog: Catalog) -> Resolver:
+    return Resolver(catalog, PresetBook.load(), TokenCounter(catalog), lambda: CHOSEN_SEED)
+
+
+@pytest.fixture(scope="session")
+def store() -> ObjectStore:
+    """A store that signs links; nothing in these tests asks it for an object."""
+    return ObjectStore(
+        endpoint="http://127.0.0.1:1",
+        public_endpoint="https://files.example.test",
+        region="us-east-1",
+        bucket="latentq",
+        access_key="access",
+        secret_key="secret",
+    )
+
+
+@pytest.fixture
+def api(database: sa.Engine, resolver: Resolver, store: ObjectStore) -> Iterator[Api]:
+    clock = Clock()
+    nudges: list[None] = []
+    canceled: list[str] = []
+    jobs = JobRepository(database)
+    services = Services(
+        resolver=resolver,
+        jobs=jobs,
+        keyring=Keyring(KeyRepository(database), clock),
+        renderer=JobRenderer(store, LINK_TTL_S, clock),
+        health=Health(jobs.ping, {}),
+        new_job_id=new_job_id,
+        nudge=lambda: nudges.append(None),
+        notify_cancel=canceled.append,
+    )
+    api = Api(services, database, clock, nudges, canceled)
+    with api.client:
+        yield api

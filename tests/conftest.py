@@ -1,0 +1,8 @@
+"""Fixtures that tests of several folders use."""
+
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.database",
+    "tests.fixtures.stack",
+    "tests.fixtures.stock",
+]

@@ -1,0 +1,143 @@
+"""Every code block of the documentation runs, in the order in which a reader meets it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.stack import Stack, free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: Languages that are drawn, not run.
+DRAWN = {"mermaid"}
+VENV = Path(sys.executable).parents[1]
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    language: str
+    text: str
+
+    @property
+    def is_make(self) -> bool:
+        return self.text.startswith("make ")
+
+
+def blocks_of(page: Path) -> list[Block]:
+    return [Block(page, *match.groups()) for match in _BLOCK.finditer(page.read_text())]
+
+
+class Reader:
+    """Somebody who types what a page says, in a folder with nothing but the installed program."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+        (folder / ".venv").symlink_to(VENV)
+
+    def run(self, block: Block) -> None:
+        """Run a block that ends by itself; what it exports stays for the next one."""
+        if block.language == "python":
+            command = [sys.executable, "-c", block.text]
+        else:
+            command = ["bash", "-euc", f"{block.text}\nenv -0 > .environment"]
+        ended = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{block.text}\n{ended.stdout}\n{ended.stderr}"
+        if block.language == "sh":
+            entries = (self.folder / ".environment").read_text().split("\0")
+            self.environment = dict(entry.split("=", 1) for entry in entries if entry)
+
+    @contextmanager
+    def running(
+        self, text: str, *, stop: signal.Signals = signal.SIGINT
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run a block that goes on until it is told to stop."""
+        process = subprocess.Popen(
+            ["bash", "-euc", f"exec {text}"],
+            cwd=self.folder,
+            env=self.environment,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(stop)
+            process.wait(timeout=20)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+def test_every_make_target_in_the_docs_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE):
+            assert f"\n{target}: " in makefile, f"{page}: make {target}"
+
+
+def test_the_readme_does_what_it_says(reader: Reader) -> None:
+    make, up, *rest = blocks_of(ROOT / "README.md")
+    assert make.is_make
+    text = up.text.replace("latentq up", f"latentq up --port {free_port()}")
+    connection = reader.folder / ".latentq" / "connection.json"
+    with reader.running(text) as process:
+        wait_until(connection.exists, timeout_s=60)
+        for block in rest:
+            if block.language not in DRAWN:
+                reader.run(block)
+    assert process.returncode == 130
+    assert len(list((reader.folder / "pictures").iterdir())) == 1
+    assert (reader.folder / "heart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    up, worker = blocks_of(ROOT / "docs" / "how-to" / "add-workers.md")
+    data_dir = reader.folder / ".latentq"
+    with reader.running(up.text.replace("latentq up", f"latentq up --port {free_port()}")):
+        wait_until((data_dir / "connection.json").exists, timeout_s=60)
+        assert '"worker-2"' in (data_dir / "connection.json").read_text()
+
+    variables = stack.variables()
+    *exports, command = worker.text.strip().splitlines()
+    exported = set(re.findall(r"LATENTQ_\w+", " ".join(exports)))
+    # What the page leaves out has a default.
+    assert set(variables) - exported <= {"LATENTQ_S3_REGION", "LATENTQ_LEASE_S"}
+    reader.environment |= variables
+    reader.run(Block(worker.page, "sh", "\n".join(exports)))
+    log = reader.folder / "log"
+    with reader.running(f"{command} 2> {log}", stop=signal.SIGTERM) as process:
+        wait_until(lambda: log.exists() and " ready." in log.read_text(), timeout_s=60)
+    assert process.returncode == 0
+
+
+def test_no_page_has_a_block_that_nobody_runs() -> None:
+    run = {ROOT / "README.md", ROOT / "docs" / "how-to" / "add-workers.md"}
+    with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
+    assert with_blocks == run
+
+
+def test_every_link_inside_the_repository_leads_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page}: {target}"

@@ -1,0 +1,141 @@
+"""The command line as a user has it, against a running system."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.stack import Stack, free_port
+
+PROMPT = "a large red star on a yellow background"
+
+
+class Shell:
+    """Runs `latentq` in a folder of its own with the variables of a client."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self._folder = folder
+        self.environment = {
+            "PATH": "/usr/bin:/bin",
+            "LATENTQ_URL": stack.connection["base_url"],
+            "LATENTQ_API_KEY": stack.connection["api_key"],
+        }
+
+    def run(self, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [Path(sys.executable).with_name("latentq"), *arguments],
+            cwd=self._folder,
+            env=self.environment | changes,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command with `--json` and read all that it prints."""
+        ended = self.run(*arguments, "--json")
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+
+@pytest.fixture
+def shell(stack: Stack, tmp_path: Path) -> Shell:
+    return Shell(stack, tmp_path)
+
+
+def test_submit_saves_what_it_made(shell: Shell, tmp_path: Path) -> None:
+    arguments = ("--steps", "3", "--num-outputs", "2", "--sampler", "euler", "--seed", "7")
+    ended = shell.run("submit", PROMPT, *arguments, "--output", "pictures")
+    assert ended.returncode == 0, ended.stderr
+    assert "succeeded" in ended.stdout
+    assert "euler on native, 3 steps" in ended.stdout
+    files = sorted((tmp_path / "pictures").iterdir())
+    assert len(files) == 2
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+
+
+def test_a_job_can_be_followed_by_its_id(shell: Shell) -> None:
+    job_id = shell.json("submit", PROMPT, "--steps", "3", "--metadata", "order=7")["id"]
+    (watched,) = shell.json("watch", job_id)
+    assert watched["status"] == "succeeded"
+    assert shell.json("get", job_id)["metadata"] == {"order": "7"}
+    assert job_id in [job["id"] for job in shell.json("ls", "--status", "succeeded")]
+    listed = shell.run("ls", "--limit", "1")
+    assert len(listed.stdout.splitlines()) == 2
+    refused = shell.run("cancel", job_id)
+    assert refused.returncode == 4
+
+
+def test_cancel_ends_a_job_and_its_watch_says_so(shell: Shell) -> None:
+    job_id = shell.json("submit", PROMPT, "--sampler", "ddpm", "--steps", "1000")["id"]
+    shell.json("cancel", job_id)
+    watched = shell.run("watch", job_id)
+    assert watched.returncode == 1
+    assert "canceled" in watched.stderr
+
+
+def test_the_same_key_again_is_the_same_job(shell: Shell) -> None:
+    command = ("submit", PROMPT, "--steps", "2", "--idempotency-key", "order-7")
+    assert shell.json(*command)["id"] == shell.json(*command)["id"]
+
+
+@pytest.mark.parametrize("command", ["models", "presets", "samplers"])
+def test_the_catalog_is_shown(shell: Shell, command: str) -> None:
+    assert shell.json(command)["data"]
+    ended = shell.run(command)
+    assert ended.returncode == 0
+    assert len(ended.stdout.splitlines()) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "exit_code", "complaint"),
+    [
+        (("submit",), {}, 2, "Missing argument"),
+        (("submit", PROMPT, "--sampler", "nothing"), {}, 2, "is not one of"),
+        (("submit", PROMPT, "--metadata", "x"), {}, 2, "KEY=VALUE"),
+        (("ls",), {"LATENTQ_URL": "", "LATENTQ_API_KEY": ""}, 2, "LATENTQ_URL"),
+        (("ls",), {"LATENTQ_URL": "localhost:8000"}, 2, "must begin with http"),
+        (("get", "job_x"), {"LATENTQ_URL": f"http://127.0.0.1:{free_port()}"}, 3, "not answer"),
+        (("submit", PROMPT, "--steps", "0"), {}, 4, "/steps"),
+        (("get", "job_nothing"), {}, 4, "not_found"),
+        (("ls",), {"LATENTQ_API_KEY": "lq_wrong"}, 4, "unauthorized"),
+    ],
+)
+def test_every_failure_has_its_exit_code_and_says_why(
+    shell: Shell,
+    arguments: tuple[str, ...],
+    changes: dict[str, str],
+    exit_code: int,
+    complaint: str,
+) -> None:
+    ended = shell.run(*arguments, **changes)
+    assert ended.returncode == exit_code, ended.stderr
+    assert complaint in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_connection_file_next_to_us_is_enough(
+    shell: Shell, stack: Stack, tmp_path: Path
+) -> None:
+    (tmp_path / ".latentq").symlink_to(stack.data_dir)
+    shell.environment = {"PATH": "/usr/bin:/bin"}
+    assert shell.json("models")["data"][0]["id"] == "demo"
+
+
+def test_help_comes_without_loading_what_only_servers_need(shell: Shell) -> None:
+    program = (
+        "import sys; sys.argv[1:] = ['--help']\n"
+        "from cli.main import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'sqlalchemy', 'celery', 'fastapi', 'boto3'} & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "[]"
+    assert "submit" in ended.stdout

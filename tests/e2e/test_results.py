@@ -1,0 +1,125 @@
+"""What comes out of the whole system, over HTTP."""
+
+import hashlib
+import io
+import json
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.request import GenerationRequest
+from shared.vocab import Sampler
+from tests.fixtures.stack import Stack
+from tests.fixtures.stock import StockDiffusers
+
+PROMPT = "a large red star on a yellow background"
+
+
+def fetch(artifact: dict[str, Any]) -> bytes:
+    """Fetch a file as a client does: by its link alone, without a key."""
+    return httpx.get(artifact["url"]).raise_for_status().content
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("sampler", Sampler)
+def test_a_job_alone_equals_stock_diffusers_bit_for_bit(
+    stack: Stack, stock: StockDiffusers, sampler: Sampler, guidance: float
+) -> None:
+    fields = {"sampler": sampler, "schedule": "native", "steps": 8, "guidance": guidance}
+    job = stack.submit(prompt=PROMPT, negative_prompt="blue", seed=1234, **fields)
+    (done,) = stack.wait([job["id"]])
+    assert done["status"] == "succeeded", done["error"]
+    ours = np.asarray(Image.open(io.BytesIO(fetch(done["artifacts"][0]))))
+    request = {name: done["request"][name] for name in GenerationRequest.model_fields}
+    assert np.array_equal(ours, stock.draw(GenerationRequest.model_validate(request)))
+
+
+def test_a_file_is_what_its_job_says_and_carries_its_recipe(stack: Stack) -> None:
+    job = stack.submit(prompt=PROMPT, steps=4, num_outputs=2, seed=2**53 - 1)
+    (done,) = stack.wait([job["id"]])
+    assert [artifact["seed"] for artifact in done["artifacts"]] == [2**53 - 1, 0]
+    for artifact in done["artifacts"]:
+        data = fetch(artifact)
+        assert hashlib.sha256(data).hexdigest() == artifact["sha256"]
+        assert len(data) == artifact["bytes"]
+        recipe = json.loads(Image.open(io.BytesIO(data)).info["latentq"])
+        assert recipe["request"]["prompt"] == PROMPT
+        assert recipe["request"]["steps"] == 4
+        assert recipe["seed"] == artifact["seed"]
+        assert job["id"] not in json.dumps(recipe)
+
+
+def test_the_second_output_can_be_made_again_alone(stack: Stack) -> None:
+    both = stack.submit(prompt=PROMPT, steps=4, num_outputs=2, seed=5, determinism="exact")
+    alone = stack.submit(prompt=PROMPT, steps=4, seed=6, determinism="exact")
+    pair, single = stack.wait([both["id"], alone["id"]])
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(fetch(artifact))))
+        for artifact in (pair["artifacts"][1], single["artifacts"][0])
+    ]
+    assert np.array_equal(*pictures)
+
+
+def test_equal_exact_requests_give_equal_files_in_any_company(stack: Stack) -> None:
+    request = {"prompt": PROMPT, "steps": 6, "seed": 11, "determinism": "exact"}
+    first = stack.submit(**request)
+    stack.wait([first["id"]])
+    company = [stack.submit(prompt="a blue ring", steps=6, guidance=g) for g in (1, 2, 4)]
+    second = stack.submit(**request)
+    jobs = stack.wait([first["id"], second["id"], *(job["id"] for job in company)])
+    assert jobs[0]["artifacts"][0]["sha256"] == jobs[1]["artifacts"][0]["sha256"]
+
+
+def test_twenty_mixed_jobs_share_forwards(stack: Stack) -> None:
+    jobs = [
+        stack.submit(
+            prompt=PROMPT,
+            sampler=list(Sampler)[n % 4],
+            schedule=["native", "karras", "linear", "cosine"][n // 4 % 4],
+            steps=10 + n,
+            guidance=1 + n % 5,
+            determinism=["fast", "exact"][n % 2],
+            preset=["balanced", "creative", "precise", "fast", "reference"][n % 5],
+        )
+        for n in range(20)
+    ]
+    done = stack.wait([job["id"] for job in jobs])
+    assert {job["status"] for job in done} == {"succeeded"}
+    shared = [job["execution"]["mean_rows"] for job in done]
+    # A job alone has two rows at most.
+    assert sum(rows > 2 for rows in shared) >= 15
+    assert len({job["artifacts"][0]["sha256"] for job in done}) == 20
+
+
+def test_a_running_job_is_canceled_within_moments(stack: Stack) -> None:
+    job = stack.submit(prompt=PROMPT, sampler="ddpm", steps=1000, guidance=3)
+    stack.wait_for_progress([job["id"]])
+    answer = stack.http.post(f"/v1/jobs/{job['id']}/cancel")
+    assert answer.status_code == 202
+    (done,) = stack.wait([job["id"]], timeout_s=5)
+    assert done["status"] == "canceled"
+    assert stack.http.post(f"/v1/jobs/{job['id']}/cancel").status_code == 200
+
+
+def test_no_prompt_is_in_any_log(stack: Stack) -> None:
+    canary = "canaryword"
+    job = stack.submit(prompt=f"a {canary}", negative_prompt=canary, steps=2)
+    stack.wait([job["id"]])
+    stack.http.post("/v1/jobs", json={"prompt": canary * 2000})
+    assert canary not in stack.logs()
+    assert "job_succeeded" in stack.logs()
+
+
+def test_every_line_of_our_processes_logs_is_json(stack: Stack) -> None:
+    job = stack.submit(prompt=PROMPT, steps=2)
+    stack.wait([job["id"]])
+    named = [
+        (name, json.loads(line)["process"])
+        for name in ("api", "dispatcher", "worker-1", "worker-2")
+        for line in (stack.data_dir / "logs" / f"{name}.log").read_text().splitlines()
+    ]
+    assert all(file == process for file, process in named)
+    assert {"api", "dispatcher"} < {process for _, process in named}

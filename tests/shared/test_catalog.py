@@ -1,0 +1,85 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from models import CATALOG
+from shared.catalog import Catalog
+from shared.errors import ConfigurationError
+from shared.vocab import PredictionType
+
+
+@pytest.fixture
+def catalog_file(tmp_path: Path) -> Path:
+    """A catalog of one model, whose files may be spoilt."""
+    for part in ("model_index.json", "scheduler", "unet/config.json", "vae/config.json"):
+        source, target = CATALOG.parent / "demo" / part, tmp_path / "net" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    shutil.copytree(CATALOG.parent / "demo" / "text_encoder", tmp_path / "net" / "text_encoder")
+    entry = '[models.net]\npath = "net"\nrevision = "1"\nmax_width = 64\nmax_height = 64\n'
+    (tmp_path / "catalog.toml").write_text(f'default = "net"\n{entry}')
+    return tmp_path / "catalog.toml"
+
+
+def test_the_demo_model_is_described_by_its_own_files() -> None:
+    demo = Catalog.load(CATALOG).models["demo"]
+    assert (demo.width, demo.height, demo.latent_factor) == (64, 64, 4)
+    assert demo.prediction_type is PredictionType.V_PREDICTION
+    assert demo.training.num_train_timesteps == 1000
+    assert demo.max_tokens == 24
+    assert demo.presets["balanced"].guidance == 3
+
+
+def test_a_copied_model_reads_the_same(catalog_file: Path) -> None:
+    copied = Catalog.load(catalog_file).models["net"]
+    demo = Catalog.load(CATALOG).models["demo"]
+    assert copied.training == demo.training
+    assert copied.family == demo.family
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "default"),
+        ("default = ", "catalog"),
+        ('default = "x"\n[models]\n', "default 'x' is not among"),
+        ('default = "net"\nmodels = {net = {path = "net", bogus = 1}}', "bogus|revision"),
+        (
+            'default = "Net"\n[models.Net]\npath = "net"\nrevision = "1"\n'
+            "max_width = 64\nmax_height = 64\n",
+            "model id 'Net'",
+        ),
+    ],
+)
+def test_a_catalog_that_cannot_be_used_says_why(
+    catalog_file: Path, text: str, complaint: str
+) -> None:
+    catalog_file.write_text(text)
+    with pytest.raises(ConfigurationError, match=complaint):
+        Catalog.load(catalog_file)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "complaint"),
+    [
+        ("model_index.json", {"_class_name": "FluxPipeline"}, "FluxPipeline is not served"),
+        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "zero-terminal"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "odd"}, "training schedule 'odd'"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "flow"),
+    ],
+)
+def test_a_model_that_cannot_be_served_is_refused_with_the_reason(
+    catalog_file: Path, file: str, changes: dict[str, object], complaint: str
+) -> None:
+    path = catalog_file.parent / "net" / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ConfigurationError, match=complaint):
+        Catalog.load(catalog_file)
+
+
+def test_a_missing_folder_is_named(catalog_file: Path) -> None:
+    shutil.rmtree(catalog_file.parent / "net")
+    with pytest.raises(ConfigurationError, match="model net in"):
+        Catalog.load(catalog_file)

@@ -1,0 +1,71 @@
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from cli.standalone.servers import Servers
+from shared.errors import ServiceUnavailable
+from shared.queue import CANCEL_CHANNEL, CancelListener, JobQueue, queues_of
+from tests.fixtures.stack import free_port
+
+QUEUE = "demo.interactive"
+
+
+@pytest.fixture
+def broker(servers: Servers) -> Iterator[redis.Redis]:
+    """The raw server, empty."""
+    client = redis.Redis.from_url(servers.redis_url)
+    client.flushall()
+    yield client
+    client.close()
+
+
+def test_an_announcement_is_one_message_in_the_queue(servers: Servers, broker: redis.Redis) -> None:
+    queue = JobQueue(servers.redis_url)
+    queue.announce(QUEUE, "job_1", {"sampler": "euler"})
+    assert queue.length(QUEUE) == broker.llen(QUEUE) == 1
+    (message,) = broker.lrange(QUEUE, 0, -1)
+    assert b"application/json" in message
+
+
+def test_a_worker_consumes_the_urgent_queue_first() -> None:
+    assert queues_of("demo") == ["demo.interactive", "demo.batch"]
+
+
+@pytest.mark.parametrize("call", ["announce", "length", "announce_cancel", "ping"])
+def test_a_server_that_is_away_is_an_error_within_moments(call: str) -> None:
+    queue = JobQueue(f"redis://127.0.0.1:{free_port()}/0")
+    arguments = {
+        "announce": (QUEUE, "job_1", {}),
+        "length": (QUEUE,),
+        "announce_cancel": ("job_1",),
+        "ping": (),
+    }
+    started = time.monotonic()
+    with pytest.raises(ServiceUnavailable):
+        getattr(queue, call)(*arguments[call])
+    assert time.monotonic() - started < 10
+
+
+def test_a_cancel_request_reaches_the_listener(servers: Servers, broker: redis.Redis) -> None:
+    heard: list[str] = []
+    arrived = threading.Event()
+
+    def hear(job_id: str) -> None:
+        heard.append(job_id)
+        arrived.set()
+
+    listener = CancelListener(servers.redis_url, hear)
+    listener.start()
+    try:
+        queue = JobQueue(servers.redis_url)
+        # A subscription takes a moment; what is sent before it is left to the heartbeats.
+        while not arrived.wait(0.05):
+            for unreadable in (b"\xff", b"[]", b"{}", b"null", b"1"):
+                broker.publish(CANCEL_CHANNEL, unreadable)
+            queue.announce_cancel("job_1")
+    finally:
+        listener.stop()
+    assert set(heard) == {"job_1"}

@@ -1,0 +1,77 @@
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from cli.standalone.servers import Servers
+from shared.errors import ServiceUnavailable, StorageUnavailable
+from shared.storage import ObjectStore, artifact_key
+from tests.fixtures.stack import free_port
+
+
+def connect(
+    servers: Servers, *, endpoint: str | None = None, bucket: str | None = None
+) -> ObjectStore:
+    return ObjectStore(
+        endpoint=endpoint or servers.s3_endpoint,
+        public_endpoint=None,
+        region="us-east-1",
+        bucket=bucket or servers.s3_bucket,
+        access_key=servers.s3_access_key,
+        secret_key=servers.s3_secret_key,
+    )
+
+
+@pytest.fixture
+def store(servers: Servers) -> ObjectStore:
+    return connect(servers)
+
+
+@pytest.fixture
+def key() -> str:
+    return artifact_key("job_1", attempt=1, token=uuid4(), index=0, extension="png")
+
+
+def test_a_stored_object_reads_back_and_its_link_needs_no_key(store: ObjectStore, key: str) -> None:
+    store.put(key, b"picture", content_type="image/png")
+    assert store.get(key) == b"picture"
+    url = store.presign(key, filename="job_1-0.png", content_type="image/png", ttl_s=60)
+    answer = httpx.get(url)
+    assert answer.content == b"picture"
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-disposition"] == 'inline; filename="job_1-0.png"'
+
+
+def test_an_object_is_written_once(store: ObjectStore, key: str) -> None:
+    store.put(key, b"first", content_type="image/png")
+    with pytest.raises(StorageUnavailable):
+        store.put(key, b"second", content_type="image/png")
+    assert store.get(key) == b"first"
+
+
+def test_the_same_object_again_is_a_reply_that_was_lost(store: ObjectStore, key: str) -> None:
+    store.put(key, b"same", content_type="image/png")
+    store.put(key, b"same", content_type="image/png")
+    assert store.get(key) == b"same"
+
+
+def test_without_a_signature_nothing_is_shown(
+    store: ObjectStore, servers: Servers, key: str
+) -> None:
+    store.put(key, b"picture", content_type="image/png")
+    answer = httpx.get(f"{servers.s3_endpoint}/{servers.s3_bucket}/{key}")
+    assert answer.status_code == 403
+
+
+def test_a_store_that_is_away_is_an_error(servers: Servers, key: str) -> None:
+    away = connect(servers, endpoint=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(StorageUnavailable):
+        away.put(key, b"x", content_type="image/png")
+    with pytest.raises(ServiceUnavailable):
+        away.ping()
+
+
+def test_a_bucket_that_is_not_there_shows_when_pinged(servers: Servers, store: ObjectStore) -> None:
+    store.ping()
+    with pytest.raises(ServiceUnavailable):
+        connect(servers, bucket="nothing-here").ping()

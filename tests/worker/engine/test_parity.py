@@ -1,0 +1,36 @@
+"""A job alone against stock diffusers, bit for bit."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.vocab import Sampler
+from tests.fixtures.stock import StockDiffusers
+from tests.worker.engine.conftest import request, run_alone
+from worker.engine import ModelCache
+
+
+@pytest.mark.parametrize(
+    ("sampler", "changes", "config"),
+    [
+        *((sampler, {}, {}) for sampler in Sampler),
+        *((sampler, {"guidance": 1.0}, {}) for sampler in Sampler),
+        ("ddim", {"guidance": 12.0, "guidance_rescale": 0.7}, {}),
+        ("ddim", {"negative_prompt": "a blue ring"}, {}),
+        ("ddim", {"width": 96, "height": 48}, {}),
+        ("dpmpp_2m", {"schedule": "karras"}, {"use_karras_sigmas": True}),
+        ("euler", {"schedule": "karras"}, {"use_karras_sigmas": True}),
+    ],
+    ids=str,
+)
+def test_equals_stock_diffusers(
+    models: ModelCache,
+    stock: StockDiffusers,
+    sampler: str,
+    changes: dict[str, Any],
+    config: dict[str, Any],
+) -> None:
+    mine = request(sampler=sampler, steps=7, **changes)
+    ours = run_alone(models, mine).outputs[0].pixels
+    assert np.array_equal(ours, stock.draw(mine, **config))

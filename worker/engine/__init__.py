@@ -1,0 +1,16 @@
+"""The engine: a library that denoises many jobs together. It knows tensors and time, no stores."""
+
+from worker.engine.config import EngineConfig
+from worker.engine.engine import Engine
+from worker.engine.model_cache import ModelCache
+from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
+
+__all__ = [
+    "Engine",
+    "EngineConfig",
+    "EngineStopped",
+    "ImageOutput",
+    "JobCanceled",
+    "JobResult",
+    "ModelCache",
+]

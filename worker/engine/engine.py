@@ -1,0 +1,255 @@
+"""The engine: jobs in, pictures out, one denoising step at a time for all of them."""
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import structlog
+import torch
+
+from shared.errors import InternalFailure
+from shared.request import GenerationRequest
+from worker.engine.batcher import Batcher
+from worker.engine.config import EngineConfig
+from worker.engine.intake import Intake
+from worker.engine.model_cache import ModelCache
+from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
+from worker.engine.runner import Runner, as_job_error
+from worker.engine.trajectory import Trajectory
+
+#: Finished latents that may wait for the decoder before the step loop waits too.
+DECODE_BACKLOG = 32
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A job on its way through the engine; held by one thread at a time."""
+
+    id: int
+    job_id: str
+    request: GenerationRequest
+    future: "Future[JobResult]" = field(default_factory=Future)
+    trajectories: list[Trajectory] = field(default_factory=list)
+    #: Trajectories that went on from the batch to the decoder.
+    num_passed_on: int = 0
+    outputs: list[ImageOutput] = field(default_factory=list)
+    #: Why it shall end early: set by any thread, obeyed by the one that holds it.
+    stop: Exception | None = None
+
+    def result(self) -> JobResult:
+        """Sum up a run whose outputs are all there."""
+        iterations = sum(trajectory.iteration for trajectory in self.trajectories)
+        return JobResult(
+            outputs=tuple(sorted(self.outputs, key=lambda output: output.index)),
+            iterations=iterations,
+            mean_rows=sum(trajectory.row_sum for trajectory in self.trajectories) / iterations,
+            exact_rows=self.trajectories[0].exact_rows,
+        )
+
+
+class Engine:
+    """Advance all jobs together on one device.
+
+    Three threads: one encodes prompts, one owns the batch and steps it, one decodes pictures. A job
+    passes from one to the next and never back.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        models: ModelCache,
+        *,
+        on_crash: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.batcher: Batcher[Trajectory] = Batcher()
+        self.runner = Runner(models)
+        self._models = models
+        self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size)
+        self._on_crash = on_crash
+        self._run_ids = itertools.count()
+        self._lock = threading.Lock()
+        # By job: a job that comes back while its old run is being stopped replaces it.
+        self._runs: dict[str, _Run] = {}
+        # The step thread's own: runs in the batch, and whether no more will come.
+        self._stepping: dict[int, _Run] = {}
+        self._is_closing = False
+        self._refusal: Exception | None = None
+        self._to_encode: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
+        self._to_step: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
+        self._to_decode: queue.Queue[tuple[_Run, Trajectory] | None] = queue.Queue(DECODE_BACKLOG)
+        self._threads = [
+            threading.Thread(target=self._guard, args=stages, name=name, daemon=True)
+            for name, *stages in (
+                ("engine-encode", self._run_encoder, lambda: self._to_step.put(None)),
+                ("engine-step", self._run_steps, lambda: self._to_decode.put(None)),
+                ("engine-decode", self._run_decoder, lambda: None),
+            )
+        ]
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End all jobs and all threads."""
+        self.drain()
+        self._to_encode.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, job_id: str, request: GenerationRequest) -> "Future[JobResult]":
+        """Let a job join at the next step boundary.
+
+        The future raises JobCanceled, EngineStopped or a JobError if the job ends without a result.
+
+        Raises:
+            EngineStopped: The engine takes no more jobs.
+        """
+        run = _Run(next(self._run_ids), job_id, request)
+        with self._lock:
+            if self._refusal is not None:
+                raise self._refusal
+            if (previous := self._runs.get(job_id)) is not None:
+                previous.stop = JobCanceled()
+            self._runs[job_id] = run
+        self._to_encode.put(run)
+        return run.future
+
+    def cancel(self, job_id: str) -> None:
+        """End a job at the next step boundary; one that is not here is none of ours."""
+        with self._lock:
+            if (run := self._runs.get(job_id)) is not None:
+                run.stop = JobCanceled()
+
+    def drain(self) -> None:
+        """Take no more jobs and end those in flight at the next step boundary."""
+        self._refuse(EngineStopped())
+
+    def progress(self) -> dict[str, int]:
+        """Count the forwards done so far of each job in flight."""
+        with self._lock:
+            return {
+                run.job_id: sum(trajectory.iteration for trajectory in run.trajectories)
+                for run in self._runs.values()
+            }
+
+    def step(self) -> list[Trajectory]:
+        """Advance one batch by one denoising step; returns the trajectories that ended."""
+        self._apply_commands()
+        batch = self.batcher.next_batch()
+        if batch is None:
+            return []
+        predictions = self.runner.predict(batch)  # guidance applied
+        for trajectory, prediction in zip(batch, predictions, strict=True):
+            trajectory.advance(prediction)  # own scheduler, own generator
+        return self.batcher.retire(batch)
+
+    def _apply_commands(self) -> None:
+        """Take in what was encoded, let go what shall stop; wait while there is nothing to do."""
+        while not self._to_step.empty() or (len(self.batcher) == 0 and not self._is_closing):
+            run = self._to_step.get()
+            if run is None:
+                self._is_closing = True
+                continue
+            self._stepping[run.id] = run
+            for trajectory in run.trajectories:
+                self.batcher.add(trajectory)
+        for run in [run for run in self._stepping.values() if run.stop is not None]:
+            self._leave_batch(run)
+            self._end(run, run.stop)
+
+    def _run_encoder(self) -> None:
+        while (run := self._to_encode.get()) is not None:
+            if run.stop is not None:
+                self._end(run, run.stop)
+                continue
+            try:
+                run.trajectories = self._intake.prepare(run.id, run.request)
+            except Exception as error:
+                self._end(run, as_job_error(error, "the request could not be prepared"))
+            else:
+                self._to_step.put(run)
+
+    def _run_steps(self) -> None:
+        while not self._is_closing or self._stepping:
+            for trajectory in self.step():
+                self._pass_on(trajectory)
+
+    def _run_decoder(self) -> None:
+        while (item := self._to_decode.get()) is not None:
+            run, trajectory = item
+            if run.stop is not None:
+                self._end(run, run.stop)
+            elif not run.future.done():
+                self._decode(run, trajectory)
+
+    def _pass_on(self, trajectory: Trajectory) -> None:
+        """Move an ended trajectory to the decoder, or fail its job."""
+        run = self._stepping.get(trajectory.run_id)
+        if run is None:
+            return  # another output of the job has failed
+        if trajectory.error is not None:
+            self._leave_batch(run)
+            self._end(run, trajectory.error)
+            return
+        self._to_decode.put((run, trajectory))
+        run.num_passed_on += 1
+        if run.num_passed_on == len(run.trajectories):
+            del self._stepping[run.id]
+
+    def _decode(self, run: _Run, trajectory: Trajectory) -> None:
+        try:
+            pixels = self._models.get(trajectory.key.model).decode(trajectory.latents)
+        except Exception as error:
+            self._end(run, as_job_error(error, "the picture could not be decoded"))
+            return
+        run.outputs.append(ImageOutput(trajectory.index, trajectory.seed, pixels))
+        if len(run.outputs) == len(run.trajectories):
+            self._end(run, run.result())
+
+    def _leave_batch(self, run: _Run) -> None:
+        del self._stepping[run.id]
+        self.batcher.discard(lambda trajectory: trajectory.run_id == run.id)
+
+    def _refuse(self, reason: Exception) -> None:
+        """Take no more jobs, and stop those in flight."""
+        with self._lock:
+            self._refusal = self._refusal or reason
+            for run in self._runs.values():
+                run.stop = run.stop or reason
+
+    def _guard(self, stage: Callable[[], None], close_next: Callable[[], None]) -> None:
+        """Run a stage to its end; its crash is the end of the engine, and nobody waits in vain."""
+        try:
+            with torch.inference_mode():
+                stage()
+        except BaseException:
+            log.exception("engine_crashed", stage=stage.__name__)
+            # First: whoever leaves at once leaves its jobs to another try elsewhere.
+            self._on_crash()
+            error = InternalFailure("the engine met an error of its own")
+            self._refuse(error)
+            with self._lock:
+                runs = list(self._runs.values())
+            for run in runs:
+                self._end(run, error)
+        finally:
+            close_next()
+
+    def _end(self, run: _Run, outcome: JobResult | Exception | None) -> None:
+        """Settle a run, once."""
+        with self._lock:
+            if self._runs.get(run.job_id) is run:
+                del self._runs[run.job_id]
+            if run.future.done():
+                return
+            if isinstance(outcome, JobResult):
+                run.future.set_result(outcome)
+            else:
+                run.future.set_exception(outcome)

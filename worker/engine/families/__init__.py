@@ -1,0 +1,1 @@
+"""Pipeline families, one a file: encode, latents, predict, decode."""

@@ -1,0 +1,99 @@
+"""Stable Diffusion 1 and 2 and what shares their parts.
+
+Each function does what diffusers' StableDiffusionPipeline does at the same place, so that a job
+alone gives the same bits.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from shared.catalog import ModelSpec
+from shared.errors import InvalidInput
+
+
+class StableDiffusion:
+    """A loaded model: text encoder, denoiser and decoder on one device."""
+
+    def __init__(self, spec: ModelSpec, device: str) -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.dtype = torch.float32
+        self.scheduler = _load_scheduler(spec.path)
+        self._tokenizer = CLIPTokenizer.from_pretrained(
+            spec.path / "tokenizer", local_files_only=True
+        )
+        self._text_encoder = self._load(CLIPTextModel, "text_encoder")
+        self._unet = self._load(UNet2DConditionModel, "unet")
+        self._vae = self._load(AutoencoderKL, "vae")
+        self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor)
+
+    def encode(self, prompt: str) -> Tensor:
+        """Encode one prompt alone; returns [1, T, D].
+
+        Raises:
+            InvalidInput: The prompt has more tokens than the model takes.
+        """
+        tokens = self._tokenizer(
+            prompt, padding="max_length", truncation=False, return_tensors="pt"
+        ).input_ids
+        if tokens.shape[1] > self._tokenizer.model_max_length:
+            raise InvalidInput(
+                f"the prompt has {tokens.shape[1]} tokens, "
+                f"the model takes {self._tokenizer.model_max_length}"
+            )
+        embeds: Tensor = self._text_encoder(tokens.to(self.device), attention_mask=None)[0]
+        return embeds.to(self.dtype)
+
+    def latents(self, *, width: int, height: int, generator: torch.Generator) -> Tensor:
+        """Draw unit noise on the generator's device; returns [1, C, h, w]."""
+        factor = self.spec.latent_factor
+        shape = (1, self._unet.config.in_channels, height // factor, width // factor)
+        noise = torch.randn(shape, generator=generator, device=generator.device, dtype=self.dtype)
+        return noise.to(self.device)
+
+    def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
+        """Run the denoiser on rows at timesteps of their own.
+
+        Args:
+            latents: Scaled model input. [B, C, h, w]
+            timesteps: Training timestep of each row. [B]
+            prompt_embeds: Encoded prompt of each row. [B, T, D]
+        """
+        prediction: Tensor = self._unet(
+            latents, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False
+        )[0]
+        return prediction
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Decode latents [1, C, h, w] to pixels [H, W, 3]."""
+        image = self._vae.decode(latents / self._vae.config.scaling_factor, return_dict=False)[0]
+        (pixels,) = self._processor.postprocess(image, output_type="np")
+        levels: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
+        return levels
+
+    def _load(self, cls: Any, part: str) -> Any:
+        model = cls.from_pretrained(
+            self.spec.path / part,
+            dtype=self.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,  # else diffusers asks for a package that it needs for it
+        )
+        return model.to(self.device).eval()
+
+
+def _load_scheduler(folder: Path) -> Any:
+    """Load the model's own scheduler, from whose config those of all samplers are made."""
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    cls = getattr(diffusers, config["_class_name"])
+    return cls.from_pretrained(folder / "scheduler", local_files_only=True)

@@ -1,0 +1,36 @@
+"""How a job leaves the engine."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class JobCanceled(Exception):
+    """The job was told to stop."""
+
+
+class EngineStopped(Exception):
+    """The engine is shutting down; the job can be run again elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutput:
+    """One picture, with the seed that makes it again alone."""
+
+    index: int
+    seed: int
+    pixels: NDArray[np.uint8]  # [H, W, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a finished job made, and in what company."""
+
+    outputs: tuple[ImageOutput, ...]
+    #: Forwards of all outputs together.
+    iterations: int
+    #: Rows of jobs in the job's forwards, padding not counted, averaged over its iterations.
+    mean_rows: float
+    #: Rows of every forward of an `exact` job, padding counted; None for `fast`.
+    exact_rows: int | None

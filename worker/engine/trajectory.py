@@ -1,0 +1,91 @@
+"""One picture being denoised."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from shared.errors import InternalFailure, JobError, NonFinite
+from worker.engine.samplers import Scheduler, takes_generator
+
+
+class BatchKey(NamedTuple):
+    """What rows must have in common to share a forward."""
+
+    model: str
+    latent_shape: tuple[int, ...]
+    num_tokens: int
+
+
+@dataclass(slots=True, eq=False)
+class Trajectory:
+    """Latents on their way, with a scheduler and a generator of their own.
+
+    The engine's thread alone changes it once it is under way.
+    """
+
+    #: The run of a job that it belongs to.
+    run_id: int
+    #: Which of the job's outputs it is.
+    index: int
+    seed: int
+    key: BatchKey
+    scheduler: Scheduler
+    generator: torch.Generator
+    latents: Tensor  # [1, C, h, w]
+    prompt_embeds: Tensor  # [R, T, D]: negative prompt and prompt, or the prompt alone
+    guidance_scale: float
+    guidance_rescale: float
+    priority: int
+    max_rows: int
+    #: Rows of every forward that holds this trajectory; None leaves it free.
+    exact_rows: int | None
+    iteration: int = 0
+    #: Sum over its iterations of the rows of jobs in its forward.
+    row_sum: float = 0.0
+    error: JobError | None = None
+    _step_arguments: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        has_noise = takes_generator(self.scheduler)
+        self._step_arguments = {"generator": self.generator} if has_noise else {}
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in a forward: two with guidance, one without."""
+        return len(self.prompt_embeds)
+
+    @property
+    def num_iterations(self) -> int:
+        """Forwards from start to end."""
+        return len(self.scheduler.timesteps)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it takes part in no further batch."""
+        return self.error is not None or self.iteration == self.num_iterations
+
+    def model_input(self) -> tuple[Tensor, Tensor]:
+        """Return the scaled latents [1, C, h, w] and the timestep [] of the next iteration."""
+        timestep = self.scheduler.timesteps[self.iteration]
+        return self.scheduler.scale_model_input(self.latents, timestep), timestep
+
+    def advance(self, prediction: Tensor | JobError) -> None:
+        """Take one step with a prediction [1, C, h, w], or end with an error in its place."""
+        if isinstance(prediction, JobError):
+            self.error = prediction
+            return
+        timestep = self.scheduler.timesteps[self.iteration]
+        try:
+            # Never twice for one iteration: the scheduler's state has moved on, whatever happens.
+            self.latents = self.scheduler.step(
+                prediction, timestep, self.latents, **self._step_arguments, return_dict=False
+            )[0]
+        except Exception as cause:
+            self.error = InternalFailure("the sampler met an error")
+            self.error.__cause__ = cause
+            return
+        self.iteration += 1
+        if not torch.isfinite(self.latents).all():
+            self.error = NonFinite(f"the model's numbers left their range at step {self.iteration}")

@@ -1,0 +1,58 @@
+"""Tell the dispatcher that this worker is alive and what it serves."""
+
+import threading
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from shared.db.leases import WorkerRepository
+
+#: The dispatcher forgets a worker after some of these, in seconds.
+INTERVAL_S = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Presence:
+    """A thread that keeps this worker's row fresh."""
+
+    def __init__(
+        self,
+        workers: WorkerRepository,
+        *,
+        worker_id: str,
+        device: str,
+        queues: list[str],
+        slots: int,
+    ) -> None:
+        self._workers = workers
+        self._worker_id = worker_id
+        self._device = device
+        self._queues = queues
+        self._slots = slots
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        """Announce the worker, now and from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the worker's row away."""
+        self._stopping.set()
+        self._thread.join()
+        try:
+            self._workers.leave(self._worker_id)
+        except OperationalError:
+            log.warning("presence_failed")
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._workers.beat(
+                    self._worker_id, device=self._device, queues=self._queues, slots=self._slots
+                )
+            except OperationalError:
+                log.warning("presence_failed")
+            if self._stopping.wait(INTERVAL_S):
+                return

@@ -1,0 +1,173 @@
+"""The one task of a worker: claim a job, have the engine run it, store the result, finish."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import stamina
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from shared.db.leases import LeaseRepository
+from shared.errors import ErrorCode, JobError, StorageUnavailable
+from shared.job import Artifact, Claim, Success
+from shared.storage import ObjectStore, artifact_key
+from shared.vocab import Determinism
+from worker.artifact import encode_image
+from worker.engine import Engine, EngineStopped, JobCanceled, JobResult
+from worker.lease import LeaseKeeper
+
+#: How long the store may be away before a finished job fails for it, in seconds.
+STORAGE_PATIENCE_S = 120.0
+#: How long the database may be away before a finished job is left to the rescuer, in seconds.
+DATABASE_PATIENCE_S = 120.0
+
+log = structlog.get_logger(__name__)
+
+
+class LeaseLost(Exception):
+    """Somebody else may own the job by now: its result must not be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerIdentity:
+    """Who runs a job, as the job will show it."""
+
+    name: str
+    device: str
+    versions: Mapping[str, str]
+
+
+class GenerateTask:
+    """Run one job from claim to finish; called by Celery in one of its threads."""
+
+    def __init__(
+        self,
+        *,
+        identity: WorkerIdentity,
+        leases: LeaseRepository,
+        keeper: LeaseKeeper,
+        engine: Engine,
+        store: ObjectStore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._identity = identity
+        self._leases = leases
+        self._keeper = keeper
+        self._engine = engine
+        self._store = store
+        self._clock = clock
+
+    def run(self, job_id: str) -> None:
+        """Run a job that a message told of, if it still wants to be run."""
+        claimed_at = self._clock()
+        claim = self._leases.claim(job_id, worker=self._identity.name)
+        if claim is None:
+            return  # the message was late or double
+        with structlog.contextvars.bound_contextvars(job_id=job_id, attempt=claim.lease.attempt):
+            self._keeper.hold(claim.lease, claimed_at=claimed_at)
+            log.info("job_started")
+            try:
+                self._run_claimed(claim)
+            finally:
+                self._keeper.drop(claim.lease)
+
+    def _run_claimed(self, claim: Claim) -> None:
+        lease = claim.lease
+        try:
+            result = self._engine.submit(lease.job_id, claim.request).result()
+            success = self._store_result(claim, result)
+        except LeaseLost:
+            log.warning("result_discarded")
+        except JobCanceled:
+            # The engine was told to stop: by the owner, or by the keeper whose lease is gone.
+            if self._keeper.is_lost(lease):
+                self._finish("job_handed_back", lambda: self._leases.release(lease))
+            else:
+                self._finish("job_canceled", lambda: self._leases.cancel(lease))
+        except EngineStopped:
+            self._finish("job_handed_back", lambda: self._leases.release(lease))
+        except JobError as error:
+            code, message = error.job_code, error.detail
+            log.warning("job_error", code=code, exc_info=error.__cause__)
+            self._finish("job_failed", lambda: self._leases.fail(lease, code, message))
+        except Exception:
+            log.exception("job_error", code=ErrorCode.INTERNAL)
+            message = "the worker met an internal error; its log tells more under the job's id"
+            self._finish(
+                "job_failed", lambda: self._leases.fail(lease, ErrorCode.INTERNAL, message)
+            )
+        else:
+            self._finish("job_succeeded", lambda: self._leases.succeed(lease, success))
+
+    def _store_result(self, claim: Claim, result: JobResult) -> Success:
+        """Write the outputs under this attempt's own keys.
+
+        Raises:
+            LeaseLost: The lease ran out meanwhile.
+            StorageUnavailable: The store was away for too long.
+        """
+        lease, request = claim.lease, claim.request
+        artifacts = []
+        for output in result.outputs:
+            file = encode_image(
+                output.pixels, request=request, seed=output.seed, versions=self._identity.versions
+            )
+            key = artifact_key(
+                lease.job_id,
+                attempt=lease.attempt,
+                token=lease.token,
+                index=output.index,
+                extension=request.output_format,
+            )
+            for attempt in stamina.retry_context(
+                StorageUnavailable, attempts=None, timeout=STORAGE_PATIENCE_S
+            ):
+                with attempt:
+                    if self._keeper.is_lost(lease):
+                        raise LeaseLost
+                    self._store.put(key, file.data, content_type=file.content_type)
+            artifacts.append(
+                Artifact(
+                    index=output.index,
+                    key=key,
+                    content_type=file.content_type,
+                    width=file.width,
+                    height=file.height,
+                    seed=output.seed,
+                    sha256=file.sha256,
+                    num_bytes=len(file.data),
+                )
+            )
+        return Success(
+            artifacts=tuple(artifacts),
+            iterations=result.iterations,
+            execution=self._describe(claim, result),
+        )
+
+    def _describe(self, claim: Claim, result: JobResult) -> dict[str, Any]:
+        is_exact = claim.request.determinism is Determinism.EXACT
+        return {
+            "worker": self._identity.name,
+            "device": self._identity.device,
+            "determinism": claim.request.determinism,
+            "exact_rows": result.exact_rows if is_exact else None,
+            "mean_rows": round(result.mean_rows, 3),
+            "resumed_at": None,
+            "versions": dict(self._identity.versions),
+        }
+
+    def _finish(self, event: str, end: Callable[[], bool]) -> None:
+        """End the attempt in SQL, however long that takes; a lost lease makes it a no-op.
+
+        A statement whose answer was lost finds on its second try that it had been carried out.
+        """
+        for attempt in stamina.retry_context(
+            OperationalError, attempts=None, timeout=DATABASE_PATIENCE_S
+        ):
+            with attempt:
+                if end():
+                    log.info(event)
+                else:
+                    log.warning("result_discarded")
