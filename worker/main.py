@@ -3,9 +3,11 @@
 import os
 import platform
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -97,6 +99,9 @@ def _consume(
 ) -> None:
     """Take messages off the queues until SIGTERM, each in a thread of its own."""
     app = make_celery(redis_url)
+    # On SIGTERM Celery writes there past all logging, and its lines are not JSON.
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
     @app.task(name=TASK_GENERATE)  # type: ignore[untyped-decorator]
     def generate(job_id: str, parameters: dict[str, Any]) -> None:  # noqa: ARG001

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import signal
 from typing import Any
 
 import httpx
@@ -12,7 +14,7 @@ from PIL import Image
 
 from shared.request import GenerationRequest
 from shared.vocab import Sampler
-from tests.fixtures.stack import Stack
+from tests.fixtures.stack import Stack, wait_until
 from tests.fixtures.stock import StockDiffusers
 
 PROMPT = "a large red star on a yellow background"
@@ -116,6 +118,9 @@ def test_no_prompt_is_in_any_log(stack: Stack) -> None:
 def test_every_line_of_our_processes_logs_is_json(stack: Stack) -> None:
     job = stack.submit(prompt=PROMPT, steps=2)
     stack.wait([job["id"]])
+    stopped = stack.connection["pids"]["worker-1"]
+    os.kill(stopped, signal.SIGTERM)  # Celery has something to say then
+    wait_until(lambda: stack.connection["pids"]["worker-1"] != stopped, timeout_s=20)
     named = [
         (name, json.loads(line)["process"])
         for name in ("api", "dispatcher", "worker-1", "worker-2")
