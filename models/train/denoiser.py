@@ -18,8 +18,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.train import checkpoint
 from models.train.journal import Journal
+from models.train.layout import LayoutHead, map_layout
 from models.train.parallel import Rank, run_parallel
 from models.train.pool import LatentPool
+from models.train.reading import teach_reading
 from models.train.tokenizer import MAX_TOKENS
 from models.train.vae import FACTOR, Vae
 from models.train.world import SIDE
@@ -38,6 +40,8 @@ CAPTION_DROPOUT = 0.1
 SNR_LIMIT = 10.0
 #: Half of the timesteps come from this range, the other half from all.
 MIDDLE = (300, 900)
+#: Of the second task, beside the squared error.
+LAYOUT_WEIGHT = 0.1
 CLIP_NORM = 1.0
 CHECKPOINT_EVERY = 250
 #: One of so many of a batch is rendered and encoded anew.
@@ -53,23 +57,26 @@ class DenoiserTraining:
     """How long and how; sizes are those of one process."""
 
     steps: int
+    reading_steps: int = 600
     batch_size: int = 32
     learning_rate: float = 1.2e-3
     warmup: int = 200
     weight_decay: float = 0.01
-    ema_decay: float = 0.9995
+    ema_decay: float = 0.999
     two_objects: float = 0.45
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Denoiser:
-    """The two networks that are trained, and their averages over time, which are shipped."""
+    """The two networks that are trained, their averages over time, which are shipped, and a head
+    that only training needs."""
 
     unet: Any
     text_encoder: Any
     ema_unet: Any
     ema_text_encoder: Any
+    layout_head: LayoutHead
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -79,18 +86,24 @@ class Denoiser:
             "text_encoder": self.text_encoder,
             "ema_unet": self.ema_unet,
             "ema_text_encoder": self.ema_text_encoder,
+            "layout_head": self.layout_head,
         }
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer changes."""
-        return [*self.unet.parameters(), *self.text_encoder.parameters()]
+        modules = (self.unet, self.text_encoder, self.layout_head)
+        return [parameter for module in modules for parameter in module.parameters()]
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
         """Let the averages follow."""
-        followers = [*self.ema_unet.parameters(), *self.ema_text_encoder.parameters()]
-        for follower, leader in zip(followers, self.parameters(), strict=True):
-            follower.lerp_(leader, 1 - decay)
+        for average, network in (
+            (self.ema_unet, self.unet),
+            (self.ema_text_encoder, self.text_encoder),
+        ):
+            pairs = zip(average.parameters(), network.parameters(), strict=True)
+            for follower, leader in pairs:
+                follower.lerp_(leader, 1 - decay)
 
 
 def make_denoiser(tokenizer: CLIPTokenizer, *, seed: int) -> Denoiser:
@@ -128,6 +141,7 @@ def make_denoiser(tokenizer: CLIPTokenizer, *, seed: int) -> Denoiser:
         text_encoder,
         copy.deepcopy(unet).requires_grad_(False),
         copy.deepcopy(text_encoder).requires_grad_(False),
+        LayoutHead(unet.config.block_out_channels[-1]),
     )
 
 
@@ -157,6 +171,15 @@ def _train(
     path = folder / "denoiser.safetensors"
     journal = Journal(folder / "denoiser.csv", every=50)
     first = checkpoint.load(path, denoiser.modules, optimizer) + 1
+    if first == 1:
+        teach_reading(
+            denoiser.text_encoder,
+            tokenizer,
+            Journal(folder / "reading.csv", every=50),
+            rank,
+            steps=training.reading_steps,
+            two_objects=training.two_objects,
+        )
     for step in range(first, training.steps + 1):
         # Functions of the step: a training that was stopped goes on with new data, not the old.
         rng = random.Random(f"denoiser {training.seed} {rank.index} {step}")  # noqa: S311
@@ -168,15 +191,16 @@ def _train(
         captions, latents = pool.sample(rng, training.batch_size)
         texts = ["" if rng.random() < CAPTION_DROPOUT else caption.text for caption in captions]
         tokens = tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
-        loss, error = _losses(denoiser, noising, latents, tokens, generator)
+        layouts = torch.stack([map_layout(caption.scene) for caption in captions])
+        losses = _losses(denoiser, noising, latents, layouts, tokens, generator)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         rank.average_gradients(denoiser.parameters())
         torch.nn.utils.clip_grad_norm_(denoiser.parameters(), CLIP_NORM)
         optimizer.step()
         denoiser.average(min(training.ema_decay, step / (step + 10)))
         if rank.is_first:
-            values = {"loss": loss.item(), "error": error.item()}
+            values = {name: value.item() for name, value in losses.items()}
             journal.note(step, values, samples=len(latents) * rank.count)
             if step % CHECKPOINT_EVERY == 0 or step == training.steps:
                 checkpoint.save(path, step, denoiser.modules, optimizer)
@@ -191,10 +215,11 @@ def _losses(
     denoiser: Denoiser,
     noising: Scheduler,
     latents: Tensor,
+    layouts: Tensor,
     tokens: Tensor,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Return the weighted loss and the plain error of the prediction."""
+) -> dict[str, Tensor]:
+    """Return the loss, the plain error of the prediction, and the second task's loss."""
     count = len(latents)
     everywhere = torch.randint(0, noising.config.num_train_timesteps, (count,), generator=generator)
     middle = torch.randint(*MIDDLE, (count,), generator=generator)
@@ -202,11 +227,18 @@ def _losses(
     noise = torch.randn(latents.shape, generator=generator)
     noisy = noising.add_noise(latents, noise, timesteps)
     target = noising.get_velocity(latents, noise, timesteps)
+    features: list[Tensor] = []
+    hook = denoiser.unet.up_blocks[0].register_forward_hook(
+        lambda _module, _arguments, output: features.append(output)
+    )
     prediction = denoiser.unet(
         noisy, timesteps, encoder_hidden_states=denoiser.text_encoder(tokens)[0]
-    ).sample.float()
+    ).sample
+    hook.remove()
     alpha_bar = noising.alphas_cumprod[timesteps]
     snr = alpha_bar / (1 - alpha_bar)
     errors = (prediction - target).square().mean(dim=(1, 2, 3))
     weights = (snr + 1).clamp(max=SNR_LIMIT) / (snr + 1)
-    return (weights * errors).mean(), errors.detach().mean()
+    layout = denoiser.layout_head.loss(features[0], layouts)
+    loss = (weights * errors).mean() + LAYOUT_WEIGHT * layout
+    return {"loss": loss, "error": errors.mean(), "layout": layout}

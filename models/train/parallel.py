@@ -1,5 +1,6 @@
 """Several processes with averaged gradients: on CPUs they scale where threads do not."""
 
+import signal
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ def run_parallel(work: Callable[[Rank], None], *, processes: int) -> None:
 
 
 def _run(index: int, work: Callable[[Rank], None], count: int, rendezvous: Path) -> None:
+    # Of the first process' end torch tells the others by this signal, which shells let programs in
+    # the background ignore.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=index, world_size=count
