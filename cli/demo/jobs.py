@@ -19,7 +19,7 @@ JOBS = (
     DemoJob("a green heart on a white background", {"preset": "precise"}),
     DemoJob("a large rocket on a purple background", {"preset": "fast"}),
     DemoJob("a panda in the center on a pink background", {"preset": "reference"}),
-    DemoJob("a large sailboat on a blue background", {"sampler": "ddim", "steps": 20}),
+    DemoJob("a large sailboat on a pink background", {"sampler": "ddim", "steps": 20}),
     DemoJob("a large apple on a white background", {"sampler": "euler", "guidance": 2}),
     DemoJob("a large tree on a yellow background", {"sampler": "ddpm", "steps": 30}),
     DemoJob("a large frog on a purple background", {"schedule": "karras", "steps": 20}),

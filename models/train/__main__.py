@@ -18,19 +18,19 @@ def main(
     output: Annotated[Path, typer.Option(help="Where the model goes.")] = Path("models/demo"),
     processes: Annotated[int, typer.Option(help="One for each core.", min=1)] = 2,
     vae_steps: Annotated[int, typer.Option(help="Of the autoencoder.", min=1)] = 6_000,
-    denoiser_steps: Annotated[int, typer.Option(help="Of the denoiser.", min=1)] = 20_000,
+    reading_steps: Annotated[int, typer.Option(help="Of the text encoder alone.", min=1)] = 600,
+    denoiser_steps: Annotated[int, typer.Option(help="Of the denoiser.", min=1)] = 8_000,
 ) -> None:
     """Train the demo model; a training that was stopped goes on when it is started again."""
     work.mkdir(parents=True, exist_ok=True)
     make_tokenizer(work / "tokenizer", seed=0)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     vae = train_vae(work, VaeTraining(steps=vae_steps), processes=processes)
-    denoiser = train_denoiser(
-        work, vae, tokenizer, DenoiserTraining(steps=denoiser_steps), processes=processes
-    )
+    training = DenoiserTraining(steps=denoiser_steps, reading_steps=reading_steps)
+    denoiser = train_denoiser(work, vae, tokenizer, training, processes=processes)
     export(output, vae, tokenizer, denoiser)
-    for name in ("vae", "denoiser"):
-        plot(work / f"{name}.csv", work / f"{name}.png")
+    for log in sorted(work.glob("*.csv")):
+        plot(log, log.with_suffix(".png"))
 
 
 if __name__ == "__main__":

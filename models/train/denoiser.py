@@ -57,7 +57,7 @@ class DenoiserTraining:
     """How long and how; sizes are those of one process."""
 
     steps: int
-    reading_steps: int = 600
+    reading_steps: int
     batch_size: int = 32
     learning_rate: float = 1.2e-3
     warmup: int = 200

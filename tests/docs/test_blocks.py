@@ -1,5 +1,6 @@
 """Every code block of the documentation runs, in the order in which a reader meets it."""
 
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import pytest
 from tests.fixtures.stack import Stack, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
+HOW_TO = ROOT / "docs" / "how-to"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: Languages that are drawn, not run.
@@ -45,7 +47,7 @@ class Reader:
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         (folder / ".venv").symlink_to(VENV)
 
-    def run(self, block: Block) -> None:
+    def run(self, block: Block, *, timeout_s: float = 60) -> None:
         """Run a block that ends by itself; what it exports stays for the next one."""
         if block.language == "python":
             command = [sys.executable, "-c", block.text]
@@ -57,7 +59,7 @@ class Reader:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout_s,
             check=False,
         )
         assert ended.returncode == 0, f"{block.text}\n{ended.stdout}\n{ended.stderr}"
@@ -111,7 +113,7 @@ def test_the_readme_does_what_it_says(reader: Reader) -> None:
 
 
 def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    up, worker = blocks_of(ROOT / "docs" / "how-to" / "add-workers.md")
+    up, worker = blocks_of(HOW_TO / "add-workers.md")
     data_dir = reader.folder / ".latentq"
     with reader.running(up.text.replace("latentq up", f"latentq up --port {free_port()}")):
         wait_until((data_dir / "connection.json").exists, timeout_s=60)
@@ -130,8 +132,22 @@ def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> Non
     assert process.returncode == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
+    train, judge = blocks_of(HOW_TO / "train-the-demo-model.md")
+    few = " --vae-steps 2 --reading-steps 50 --denoiser-steps 2"
+    reader.run(Block(train.page, "sh", train.text.rstrip() + few), timeout_s=200)
+    work = reader.folder / ".train" / "demo"
+    assert (work / "model" / "model_index.json").exists()
+    assert (work / "reading.png").read_bytes().startswith(b"\x89PNG")
+    reader.run(Block(judge.page, "sh", judge.text.rstrip() + " --quick"), timeout_s=400)
+    assert json.loads((reader.folder / "adherence.json").read_text())["guidance"]
+
+
 def test_no_page_has_a_block_that_nobody_runs() -> None:
-    run = {ROOT / "README.md", ROOT / "docs" / "how-to" / "add-workers.md"}
+    pages = ("add-workers.md", "train-the-demo-model.md")
+    run = {ROOT / "README.md", *(HOW_TO / page for page in pages)}
     with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
     assert with_blocks == run
 

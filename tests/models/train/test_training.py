@@ -66,7 +66,7 @@ def test_a_training_learns_stops_and_goes_on(tmp_path: Path, tokenizer: CLIPToke
     modules = {"vae": make_vae()}
     assert checkpoint.load(tmp_path / "vae.safetensors", modules) == 8
 
-    training = DenoiserTraining(steps=3, batch_size=2, warmup=1)
+    training = DenoiserTraining(steps=3, reading_steps=2, batch_size=2, warmup=1)
     denoiser = train_denoiser(tmp_path, vae, tokenizer, training, processes=1)
     fresh = make_denoiser(tokenizer, seed=0)
     assert not torch.equal(denoiser.ema_unet.conv_in.weight, fresh.ema_unet.conv_in.weight)
