@@ -231,7 +231,7 @@ def _plot(sweep: Sequence[Row], file: Path) -> None:
     right = left.twinx()
     right.plot(guidances, [row.diversity for row in sweep], "^--", color="gray", label="diversity")
     right.set(ylabel="diversity in levels of 255", ylim=(0, None))
-    figure.legend(loc="lower center", ncols=3)
+    figure.legend(loc="lower center", bbox_to_anchor=(0.5, 0.9), ncols=3)
     figure.savefig(file, dpi=100, bbox_inches="tight")
     pyplot.close(figure)
 

@@ -1,4 +1,4 @@
-"""What the demo asks for: every preset, sampler, schedule and determinism, guidance 1 to 12."""
+"""What the demo asks for: every preset, several samplers and schedules, guidance 1 to 12."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

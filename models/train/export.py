@@ -15,7 +15,7 @@ from models.train.vae import Vae
 def export(folder: Path, vae: Vae, tokenizer: CLIPTokenizer, denoiser: Denoiser) -> None:
     """Write the averaged networks in half precision; loads in stock diffusers."""
     scheduler: Any = DPMSolverMultistepScheduler(  # type: ignore[no-untyped-call]
-        **TRAINING_SCHEDULE, timestep_spacing="trailing"
+        **TRAINING_SCHEDULE, timestep_spacing="trailing", steps_offset=1
     )
     pipeline: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
         vae=vae,

@@ -99,7 +99,7 @@ def teach_reading(
 
 def _grade(logits: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss, and the share of captions of which all answers are right."""
-    parts = logits.split([1 + len(choices) for choices in QUESTIONS], dim=1)
+    parts = torch.split(logits, [1 + len(choices) for choices in QUESTIONS], dim=1)
     columns = answers.unbind(dim=1)
     pairs = list(zip(parts, columns, strict=True))
     loss = torch.stack([cross_entropy(part, column) for part, column in pairs]).sum()
