@@ -9,7 +9,7 @@ from api.openapi import refusals
 from api.presets import Preset, Sampling
 from api.services import ServicesOf
 from shared.catalog import ModelSpec, PresetValues
-from shared.compatibility import STOCHASTIC, max_steps
+from shared.compatibility import STOCHASTIC, find_refusal, max_steps
 from shared.vocab import Medium, PredictionType, Sampler, Schedule
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
@@ -64,9 +64,12 @@ class Cell(BaseModel):
     sampler: Sampler
     schedule: Schedule
     supported: bool
+    #: 0 where it does not work.
     max_steps: int
-    #: Why `max_steps` is below what the model was trained on.
+    #: Why it does not work, or why `max_steps` is below what the model was trained on.
     reason: str | None
+    #: The nearest sampler that works on this schedule, where this one does not.
+    instead: Sampler | None
     deterministic: bool
 
 
@@ -136,15 +139,17 @@ def _describe_preset(preset: Preset) -> PresetDescription:
 
 
 def _describe_cell(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Cell:
+    refusal = find_refusal(sampler, schedule, spec)
     most = max_steps(sampler, schedule, spec)
-    is_limited = most < spec.training.num_train_timesteps
+    reason = refusal.reason if refusal is not None else None
+    if refusal is None and most < spec.training.num_train_timesteps:
+        reason = "more steps would put two noise levels on one training timestep"
     return Cell(
         sampler=sampler,
         schedule=schedule,
-        supported=most > 0,
+        supported=refusal is None,
         max_steps=most,
-        reason="more steps would put two noise levels on one training timestep"
-        if is_limited
-        else None,
+        reason=reason,
+        instead=refusal.instead if refusal is not None else None,
         deterministic=sampler not in STOCHASTIC,
     )

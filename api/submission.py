@@ -7,7 +7,7 @@ from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
 from api.schemas import JobCreate
 from api.tokens import TokenCounter
 from shared.catalog import Catalog, ModelSpec, PresetValues
-from shared.compatibility import max_steps
+from shared.compatibility import find_refusal, max_steps
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import PresetRef
 from shared.request import GenerationRequest
@@ -37,7 +37,7 @@ class Resolver:
         problems = [
             *_check_side("width", width, limit=spec.max_width, spec=spec),
             *_check_side("height", height, limit=spec.max_height, spec=spec),
-            *_check_steps(sampling, spec),
+            *_check_sampling(sampling, spec),
             *_check_duration(body, spec),
         ]
         if problems:
@@ -111,7 +111,11 @@ def _check_side(name: str, pixels: int, *, limit: int, spec: ModelSpec) -> Itera
         )
 
 
-def _check_steps(sampling: Sampling, spec: ModelSpec) -> Iterator[FieldProblem]:
+def _check_sampling(sampling: Sampling, spec: ModelSpec) -> Iterator[FieldProblem]:
+    refusal = find_refusal(sampling.sampler, sampling.schedule, spec)
+    if refusal is not None:
+        yield FieldProblem(f"#/{refusal.field}", f"{refusal.reason}; {refusal.instead} can")
+        return
     most = max_steps(sampling.sampler, sampling.schedule, spec)
     if sampling.steps > most:
         yield FieldProblem(

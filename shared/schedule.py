@@ -81,7 +81,8 @@ class TrainingSchedule:
 def sigmas_of(schedule: Schedule, training: TrainingSchedule, steps: int) -> list[float]:
     """Place `steps` falling noise levels from the model's own sigma_max to its sigma_min.
 
-    `native` is not placed here: its timesteps are the model's own.
+    `native` is not placed here, since its timesteps are the model's own, nor is `beta`, which only
+    diffusers' own schedulers place.
     """
     return [_PLACEMENTS[schedule](training, u) for u in _uniform(steps)]
 
@@ -119,6 +120,11 @@ def _karras(training: TrainingSchedule, u: float) -> float:
     return float((high + u * (low - high)) ** KARRAS_RHO)
 
 
+def _exponential(training: TrainingSchedule, u: float) -> float:
+    high, low = training.log_sigmas[-1], training.log_sigmas[0]
+    return math.exp(high + u * (low - high))
+
+
 def _linear(training: TrainingSchedule, u: float) -> float:
     high, low = _linear_time(training.sigma_max), _linear_time(training.sigma_min)
     t = high + u * (low - high)
@@ -153,6 +159,7 @@ _COSINE_ANGLE_0 = COSINE_OFFSET / (1 + COSINE_OFFSET) * math.pi / 2
 
 _PLACEMENTS: dict[Schedule, Callable[[TrainingSchedule, float], float]] = {
     Schedule.KARRAS: _karras,
+    Schedule.EXPONENTIAL: _exponential,
     Schedule.LINEAR: _linear,
     Schedule.COSINE: _cosine,
 }

@@ -24,7 +24,17 @@ class Sampler(StrEnum):
     DDPM = "ddpm"
     DDIM = "ddim"
     DPMPP_2M = "dpmpp_2m"
+    DPMPP_2M_SDE = "dpmpp_2m_sde"
+    DPMPP_SINGLESTEP = "dpmpp_singlestep"
+    UNIPC = "unipc"
     EULER = "euler"
+    EULER_ANCESTRAL = "euler_ancestral"
+    HEUN = "heun"
+    DEIS = "deis"
+    PNDM = "pndm"
+    KDPM2 = "kdpm2"
+    KDPM2_ANCESTRAL = "kdpm2_ancestral"
+    SA_SOLVER = "sa_solver"
 
 
 class Schedule(StrEnum):
@@ -32,6 +42,8 @@ class Schedule(StrEnum):
 
     NATIVE = "native"
     KARRAS = "karras"
+    EXPONENTIAL = "exponential"
+    BETA = "beta"
     LINEAR = "linear"
     COSINE = "cosine"
 
@@ -67,6 +79,14 @@ CONTENT_TYPES = {
 }
 
 
-def num_iterations(_sampler: Sampler, steps: int) -> int:
-    """Count the forwards of one trajectory; each of today's samplers needs one a step."""
+#: Samplers that look twice at every step but the last.
+_TWO_STAGES = frozenset({Sampler.HEUN, Sampler.KDPM2, Sampler.KDPM2_ANCESTRAL})
+
+
+def num_iterations(sampler: Sampler, steps: int) -> int:
+    """Count the forwards of one trajectory."""
+    if sampler in _TWO_STAGES:
+        return 2 * steps - 1
+    if sampler is Sampler.PNDM and steps > 1:
+        return steps + 1  # it takes its second step twice
     return steps

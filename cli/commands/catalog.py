@@ -45,7 +45,7 @@ def samplers(
     """Show which samplers work on which schedules, and with how many steps at most."""
     with connect(url, api_key) as client:
         body = client.samplers(model)
-    names = ("sampler", "schedule", "supported", "max_steps", "deterministic", "reason")
+    names = ("sampler", "schedule", "supported", "max_steps", "deterministic", "reason", "instead")
     _print(body, names, body["data"], as_json=as_json)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from shared.catalog import Catalog
-from shared.compatibility import max_steps
+from shared.compatibility import STOCHASTIC, max_steps
 from shared.vocab import Sampler, Schedule
 from tests.fixtures.api import Api
 
@@ -43,16 +43,27 @@ def test_the_table_of_samplers_has_every_cell(
     assert table["model"] == "demo"
     assert len(table["data"]) == len(Sampler) * len(Schedule)
     for cell in table["data"]:
-        most = max_steps(Sampler(cell["sampler"]), Schedule(cell["schedule"]), spec)
+        sampler, schedule = Sampler(cell["sampler"]), Schedule(cell["schedule"])
+        most = max_steps(sampler, schedule, spec)
         assert cell["max_steps"] == most
-        assert cell["supported"]
+        assert cell["supported"] == (most > 0)
+        assert (cell["instead"] is None) == cell["supported"]
         assert (cell["reason"] is None) == (most == spec.training.num_train_timesteps)
-        assert cell["deterministic"] == (cell["sampler"] != "ddpm")
+        assert cell["deterministic"] == (sampler not in STOCHASTIC)
 
 
 def test_what_the_table_allows_is_accepted_and_no_more(api: Api) -> None:
     for cell in api.client.get("/v1/samplers").json()["data"]:
         body = {name: cell[name] for name in ("sampler", "schedule")} | {"prompt": "p"}
         most = cell["max_steps"]
-        assert api.client.post("/v1/jobs", json=body | {"steps": most}).status_code == 202
-        assert api.client.post("/v1/jobs", json=body | {"steps": most + 1}).status_code == 422
+        if cell["supported"]:
+            assert api.client.post("/v1/jobs", json=body | {"steps": most}).status_code == 202
+            assert api.client.post("/v1/jobs", json=body | {"steps": most + 1}).status_code == 422
+        else:
+            answer = api.client.post("/v1/jobs", json=body | {"steps": 4})
+            assert answer.status_code == 422
+            (error,) = answer.json()["errors"]
+            assert error["pointer"] == "#/schedule"
+            assert cell["instead"] in error["detail"]
+            better = body | {"sampler": cell["instead"], "steps": 4}
+            assert api.client.post("/v1/jobs", json=better).status_code == 202

@@ -10,16 +10,20 @@ import pytest
 import sqlalchemy as sa
 
 from shared.db.session import make_engine
+from shared.vocab import Sampler
 from tests.fixtures.stack import LEASE_S, Stack, wait_until
 
 JOBS = 20
 
 
 def submit_twenty(stack: Stack) -> list[str]:
-    samplers = ["ddpm", "ddim", "dpmpp_2m", "euler"]
+    samplers = list(Sampler)
     return [
         stack.submit(
-            prompt="a small green frog", sampler=samplers[n % 4], steps=20 + n, guidance=1 + n % 3
+            prompt="a small green frog",
+            sampler=samplers[n % len(samplers)],
+            steps=20 + n,
+            guidance=1 + n % 3,
         )["id"]
         for n in range(JOBS)
     ]

@@ -6,14 +6,26 @@ to 270 ms and cloning it some microseconds.
 
 import copy
 import inspect
+import json
 import threading
+from pathlib import Path
 from typing import Any
 
+import diffusers
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    PNDMScheduler,
+    SASolverScheduler,
+    UniPCMultistepScheduler,
 )
 
 from shared.catalog import ModelSpec
@@ -24,11 +36,29 @@ from shared.vocab import Sampler, Schedule
 #: A diffusers scheduler; its classes share method names and no type.
 Scheduler = Any
 
-_CLASSES: dict[Sampler, type[Scheduler]] = {
-    Sampler.DDPM: DDPMScheduler,
-    Sampler.DDIM: DDIMScheduler,
-    Sampler.DPMPP_2M: DPMSolverMultistepScheduler,
-    Sampler.EULER: EulerDiscreteScheduler,
+#: The class of each sampler, and what its config must say whatever the model's own says.
+_CLASSES: dict[Sampler, tuple[type[Scheduler], dict[str, Any]]] = {
+    Sampler.DDPM: (DDPMScheduler, {}),
+    Sampler.DDIM: (DDIMScheduler, {}),
+    Sampler.DPMPP_2M: (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    Sampler.DPMPP_2M_SDE: (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+    Sampler.DPMPP_SINGLESTEP: (DPMSolverSinglestepScheduler, {"algorithm_type": "dpmsolver++"}),
+    Sampler.UNIPC: (UniPCMultistepScheduler, {}),
+    Sampler.EULER: (EulerDiscreteScheduler, {}),
+    Sampler.EULER_ANCESTRAL: (EulerAncestralDiscreteScheduler, {}),
+    Sampler.HEUN: (HeunDiscreteScheduler, {}),
+    Sampler.DEIS: (DEISMultistepScheduler, {"algorithm_type": "deis"}),
+    # The Runge-Kutta start would take nine more forwards; Stable Diffusion goes without it, too.
+    Sampler.PNDM: (PNDMScheduler, {"skip_prk_steps": True}),
+    Sampler.KDPM2: (KDPM2DiscreteScheduler, {}),
+    Sampler.KDPM2_ANCESTRAL: (KDPM2AncestralDiscreteScheduler, {}),
+    Sampler.SA_SOLVER: (SASolverScheduler, {"algorithm_type": "data_prediction"}),
+}
+#: What makes a scheduler place the levels of a schedule itself.
+_FLAGS = {
+    Schedule.KARRAS: "use_karras_sigmas",
+    Schedule.EXPONENTIAL: "use_exponential_sigmas",
+    Schedule.BETA: "use_beta_sigmas",
 }
 
 
@@ -52,18 +82,29 @@ class SamplerBook:
             scheduler.set_timesteps(timesteps=timesteps_of(schedule, spec.training, steps))
         else:
             scheduler.set_timesteps(steps)
+        if hasattr(scheduler, "set_begin_index"):
+            # Else it looks for its first timestep, and skips a level where two share that one.
+            scheduler.set_begin_index(0)
         return scheduler
+
+
+def load_native(folder: Path) -> Scheduler:
+    """Load a model's own scheduler, from whose config those of all samplers are made."""
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    cls = getattr(diffusers, config["_class_name"])
+    return cls.from_pretrained(folder / "scheduler", local_files_only=True)
 
 
 def make_prototype(native: Scheduler, sampler: Sampler, schedule: Schedule) -> Scheduler:
     """Construct the scheduler of a sampler from the config of a model's own."""
-    cls: type[Scheduler] = _CLASSES[sampler]
-    changes: dict[str, Any] = {}
+    cls, changes = _CLASSES[sampler]
     if sampler is Sampler.DDIM and schedule is not Schedule.NATIVE:
         # DDIM takes neither timesteps nor levels; DPM-Solver++ of order 1 is DDIM and does.
-        cls, changes = DPMSolverMultistepScheduler, {"solver_order": 1}
-    if schedule is Schedule.KARRAS and not goes_by_timesteps(sampler, schedule):
-        changes["use_karras_sigmas"] = True
+        cls, changes = _CLASSES[Sampler.DPMPP_2M]
+        changes = changes | {"solver_order": 1}
+    if schedule in _FLAGS and not goes_by_timesteps(sampler, schedule):
+        # At most one of them may be set.
+        changes = changes | {flag: which is schedule for which, flag in _FLAGS.items()}
     return cls.from_config(native.config, **changes)
 
 

@@ -1,5 +1,6 @@
 """A job alone against stock diffusers, bit for bit."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,12 @@ from worker.engine import ModelCache
         ("ddim", {"guidance": 12.0, "guidance_rescale": 0.7}, {}),
         ("ddim", {"negative_prompt": "a blue ring"}, {}),
         ("ddim", {"width": 96, "height": 48}, {}),
-        ("dpmpp_2m", {"schedule": "karras"}, {"use_karras_sigmas": True}),
-        ("euler", {"schedule": "karras"}, {"use_karras_sigmas": True}),
+        *(
+            (sampler, {"schedule": schedule}, {f"use_{schedule}_sigmas": True})
+            for sampler, schedule in itertools.product(
+                ("dpmpp_2m", "dpmpp_2m_sde", "euler", "heun"), ("karras", "exponential", "beta")
+            )
+        ),
     ],
     ids=str,
 )

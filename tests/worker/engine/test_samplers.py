@@ -1,137 +1,139 @@
-"""Samplers against a data distribution whose exact prediction is known.
+"""Samplers against a perfect model, whose exact end is known: see `evals/oracle.py`."""
 
-For data N(mu, s^2) the prediction has a closed form, and so has the end of the
-probability-flow ODE. Whatever tells the network a wrong noise level converges somewhere else.
-"""
-
+import dataclasses
 import itertools
 
 import pytest
 import torch
 
-from models import CATALOG
-from shared.catalog import Catalog, ModelSpec
-from shared.vocab import Sampler, Schedule
-from worker.engine import ModelCache
-from worker.engine.samplers import SamplerBook, Scheduler, clone, make_prototype, takes_generator
+from evals.convergence import cells, load_model
+from evals.oracle import DEVIATION, MEAN, Oracle
+from shared.catalog import ModelSpec
+from shared.compatibility import STOCHASTIC, find_refusal, max_steps
+from shared.vocab import PredictionType, Sampler, Schedule, num_iterations
+from worker.engine.samplers import SamplerBook, Scheduler, clone, make_prototype
 
-MU, S = 0.7, 0.4
-START = 1.3
-DETERMINISTIC = (Sampler.DDIM, Sampler.DPMPP_2M, Sampler.EULER)
+SPEC, NATIVE = load_model()
 #: How far from the exact end a first-order method may be after 150 steps.
 TOLERANCE = 0.02
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def spec() -> ModelSpec:
-    spec = Catalog.load(CATALOG).get("demo")
-    assert spec is not None
-    return spec
+    return SPEC
 
 
-@pytest.fixture(scope="module")
-def native(models: ModelCache) -> Scheduler:
-    return models.get("demo").scheduler
+@pytest.fixture
+def native() -> Scheduler:
+    return NATIVE
 
 
-def alpha_and_sigma(spec: ModelSpec, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Signal and noise at a training timestep, from the model's own schedule."""
-    log_sigmas = torch.tensor(spec.training.log_sigmas, dtype=torch.float64)
-    # Euler's timesteps may lie between two whole ones.
-    low = timestep.double().floor().long().clamp(0, len(log_sigmas) - 2)
-    log_sigma = torch.lerp(log_sigmas[low], log_sigmas[low + 1], timestep.double() - low)
-    alpha = (1 + (2 * log_sigma).exp()).rsqrt()
-    return alpha, log_sigma.exp() * alpha
+@pytest.fixture
+def oracle() -> Oracle:
+    return Oracle(SPEC.training, SPEC.prediction_type)
 
 
-def predict(spec: ModelSpec, model_input: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-    """What a perfect model says at a timestep: the demo model's kind of prediction, v."""
-    a, b = alpha_and_sigma(spec, timestep)
-    x_0 = (MU * b**2 + a * S**2 * model_input) / (a**2 * S**2 + b**2)
-    noise = (model_input - a * x_0) / b
-    return a * noise - b * x_0
+def noise_of(count: int, *, seed: int) -> torch.Tensor:
+    return torch.randn((1, 1, 1, count), generator=torch.Generator().manual_seed(seed)).double()
 
 
-def step(
-    spec: ModelSpec,
-    scheduler: Scheduler,
-    x: torch.Tensor,
-    timestep: torch.Tensor,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Take one step as the engine does, with a perfect model."""
-    arguments = {"generator": generator} if takes_generator(scheduler) else {}
-    prediction = predict(spec, scheduler.scale_model_input(x, timestep), timestep)
-    latents: torch.Tensor = scheduler.step(prediction, timestep, x, **arguments, return_dict=False)[
-        0
-    ]
-    return latents
-
-
-def sample(spec: ModelSpec, scheduler: Scheduler, start: torch.Tensor) -> torch.Tensor:
-    x = start * scheduler.init_noise_sigma
-    generator = torch.Generator().manual_seed(0)
-    for timestep in scheduler.timesteps:
-        x = step(spec, scheduler, x, timestep, generator)
-    return x
-
-
-def exact_end(spec: ModelSpec, scheduler: Scheduler) -> float:
-    """Where the ODE takes the start: from the first level down to sigma zero."""
-    a, b = alpha_and_sigma(spec, scheduler.timesteps[0])
-    sigma = float(b / a)
-    # Samplers in sigma space start from sigma * noise, the others from the noise itself.
-    y = START * scheduler.init_noise_sigma
-    y = y if scheduler.init_noise_sigma != 1.0 else y / float(a)
-    return float(MU + (y - MU) * (S**2 / (S**2 + sigma**2)) ** 0.5)
-
-
-@pytest.mark.parametrize(
-    ("sampler", "schedule"), list(itertools.product(DETERMINISTIC, Schedule)), ids=str
-)
+@pytest.mark.parametrize(("sampler", "schedule"), cells(SPEC, stochastic=False), ids=str)
 def test_a_deterministic_sampler_converges_to_the_exact_end(
-    spec: ModelSpec, native: Scheduler, sampler: Sampler, schedule: Schedule
+    spec: ModelSpec, native: Scheduler, oracle: Oracle, sampler: Sampler, schedule: Schedule
 ) -> None:
     book = SamplerBook()
+    noise = noise_of(16, seed=3)
     errors = []
-    for steps in (10, 150):
+    for steps in (10, 125):
         scheduler = book.start(spec, native, sampler, schedule, steps)
-        start = torch.tensor([[[[START]]]], dtype=torch.float64)
-        end = float(sample(spec, scheduler, start))
-        errors.append(abs(end - exact_end(spec, scheduler)))
+        exact = oracle.exact_end(scheduler, noise)
+        errors.append(float((oracle.sample(scheduler, noise) - exact).square().mean().sqrt()))
     assert errors[1] < TOLERANCE
     assert errors[1] < errors[0] / 2
 
 
-@pytest.mark.parametrize("schedule", Schedule, ids=str)
-def test_ddpm_draws_from_the_data_distribution(
-    spec: ModelSpec, native: Scheduler, schedule: Schedule
+@pytest.mark.parametrize(("sampler", "schedule"), cells(SPEC, stochastic=True), ids=str)
+def test_a_stochastic_sampler_draws_from_the_data_distribution(
+    spec: ModelSpec, native: Scheduler, oracle: Oracle, sampler: Sampler, schedule: Schedule
 ) -> None:
-    steps = 40 if schedule is Schedule.KARRAS else 150
-    scheduler = SamplerBook().start(spec, native, Sampler.DDPM, schedule, steps)
-    start = torch.randn((1, 1, 1, 20_000), generator=torch.Generator().manual_seed(1)).double()
-    end = sample(spec, scheduler, start)
-    assert float(end.mean()) == pytest.approx(MU, abs=0.03)
-    assert float(end.std()) == pytest.approx(S, abs=0.05)
+    steps = min(125, max_steps(sampler, schedule, spec))
+    scheduler = SamplerBook().start(spec, native, sampler, schedule, steps)
+    end = oracle.sample(scheduler, noise_of(10_000, seed=1))
+    assert float(end.mean()) == pytest.approx(MEAN, abs=0.03)
+    assert float(end.std()) == pytest.approx(DEVIATION, abs=0.05)
+
+
+@pytest.mark.parametrize("prediction_type", PredictionType)
+@pytest.mark.parametrize("sampler", Sampler)
+def test_every_kind_of_prediction_leads_to_the_same_end(
+    spec: ModelSpec, native: Scheduler, sampler: Sampler, prediction_type: PredictionType
+) -> None:
+    ends = []
+    for kind in (PredictionType.V_PREDICTION, prediction_type):
+        model = dataclasses.replace(spec, prediction_type=kind)
+        if find_refusal(sampler, Schedule.NATIVE, model) is not None:
+            assert kind is PredictionType.SAMPLE
+            return
+        own = type(native).from_config(native.config, prediction_type=kind)
+        scheduler = SamplerBook().start(model, own, sampler, Schedule.NATIVE, 6)
+        ends.append(Oracle(model.training, kind).sample(scheduler, noise_of(8, seed=4)))
+    assert torch.allclose(*ends, atol=1e-4)
+
+
+ALL = [*cells(SPEC, stochastic=False), *cells(SPEC, stochastic=True)]
+
+
+@pytest.mark.parametrize(("sampler", "schedule"), ALL, ids=str)
+def test_every_number_of_steps_has_its_iterations_and_ends(
+    spec: ModelSpec, native: Scheduler, oracle: Oracle, sampler: Sampler, schedule: Schedule
+) -> None:
+    book = SamplerBook()
+    for steps in (1, 2, 3, 4, 7, 49):
+        scheduler = book.start(spec, native, sampler, schedule, steps)
+        assert len(scheduler.timesteps) == num_iterations(sampler, steps)
+        assert oracle.sample(scheduler, noise_of(4, seed=5)).isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sampler", "schedule"), ALL, ids=str)
+def test_the_most_steps_end_too(
+    spec: ModelSpec, native: Scheduler, oracle: Oracle, sampler: Sampler, schedule: Schedule
+) -> None:
+    most = max_steps(sampler, schedule, spec)
+    scheduler = SamplerBook().start(spec, native, sampler, schedule, most)
+    assert oracle.sample(scheduler, noise_of(4, seed=6)).isfinite().all()
+
+
+@pytest.mark.parametrize(("sampler", "schedule"), ALL, ids=str)
+def test_schedulers_of_two_trajectories_share_no_state(
+    spec: ModelSpec, native: Scheduler, oracle: Oracle, sampler: Sampler, schedule: Schedule
+) -> None:
+    book = SamplerBook()
+    one, other = (book.start(spec, native, sampler, schedule, 6) for _ in range(2))
+    noise = noise_of(4, seed=2)
+    expected = oracle.sample(book.start(spec, native, sampler, schedule, 6), noise)
+    # In turns, as two jobs of one batch take their steps.
+    x, y = noise * one.init_noise_sigma, noise * 3 * other.init_noise_sigma
+    my_generator, other_generator = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    for timestep in one.timesteps:
+        y = oracle.step(other, y, timestep, other_generator)
+        x = oracle.step(one, x, timestep, my_generator)
+    assert torch.equal(x, expected)
 
 
 @pytest.mark.parametrize(
     ("sampler", "schedule"), list(itertools.product(Sampler, Schedule)), ids=str
 )
-def test_schedulers_of_two_trajectories_share_no_state(
-    spec: ModelSpec, native: Scheduler, sampler: Sampler, schedule: Schedule
+def test_what_is_refused_names_what_works(
+    spec: ModelSpec, sampler: Sampler, schedule: Schedule
 ) -> None:
-    book = SamplerBook()
-    one, other = (book.start(spec, native, sampler, schedule, 6) for _ in range(2))
-    noise = torch.randn((1, 1, 1, 4), generator=torch.Generator().manual_seed(2)).double()
-    expected = sample(spec, book.start(spec, native, sampler, schedule, 6), noise)
-    # In turns, as two jobs of one batch take their steps.
-    x, y = noise * one.init_noise_sigma, noise * 3 * other.init_noise_sigma
-    my_generator, other_generator = (torch.Generator().manual_seed(seed) for seed in (0, 1))
-    for timestep in one.timesteps:
-        y = step(spec, other, y, timestep, other_generator)
-        x = step(spec, one, x, timestep, my_generator)
-    assert torch.equal(x, expected)
+    for kind in PredictionType:
+        model = dataclasses.replace(spec, prediction_type=kind)
+        refusal = find_refusal(sampler, schedule, model)
+        if refusal is not None:
+            assert find_refusal(refusal.instead, schedule, model) is None
+            assert (refusal.instead in STOCHASTIC) == (sampler in STOCHASTIC)
+            assert max_steps(sampler, schedule, model) == 0
 
 
 def test_a_clone_begins_where_its_prototype_stands(native: Scheduler) -> None:

@@ -4,11 +4,8 @@ Each function does what diffusers' StableDiffusionPipeline does at the same plac
 alone gives the same bits.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -19,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from shared.catalog import ModelSpec
 from shared.errors import InvalidInput
+from worker.engine.samplers import load_native
 
 
 class StableDiffusion:
@@ -28,7 +26,7 @@ class StableDiffusion:
         self.spec = spec
         self.device = torch.device(device)
         self.dtype = torch.float32
-        self.scheduler = _load_scheduler(spec.path)
+        self.scheduler = load_native(spec.path)
         self._tokenizer = CLIPTokenizer.from_pretrained(
             spec.path / "tokenizer", local_files_only=True
         )
@@ -90,10 +88,3 @@ class StableDiffusion:
             low_cpu_mem_usage=False,  # else diffusers asks for a package that it needs for it
         )
         return model.to(self.device).eval()
-
-
-def _load_scheduler(folder: Path) -> Any:
-    """Load the model's own scheduler, from whose config those of all samplers are made."""
-    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    cls = getattr(diffusers, config["_class_name"])
-    return cls.from_pretrained(folder / "scheduler", local_files_only=True)
