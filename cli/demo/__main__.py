@@ -77,7 +77,7 @@ def describe(jobs: Sequence[Job]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("job", justify="right")
     for name in ("preset", "sampler", "schedule"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("steps", "guidance", "queue ms", "run ms", "rows"):
         table.add_column(name, justify="right")
     table.add_column("result")

@@ -1,4 +1,4 @@
-"""What the demo asks for: every preset, several samplers and schedules, guidance 1 to 12."""
+"""What the demo asks for: every preset, sampler, schedule and determinism, guidance 1 to 12."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,16 +15,31 @@ class DemoJob:
 
 JOBS = (
     DemoJob("a large red star left of a small frog on a yellow background"),
-    DemoJob("a large cat on a blue background", {"preset": "creative"}),
-    DemoJob("a green heart on a white background", {"preset": "precise"}),
-    DemoJob("a large rocket on a purple background", {"preset": "fast"}),
+    DemoJob("a large cat on a blue background", {"preset": "creative", "sampler": "dpmpp_2m_sde"}),
+    DemoJob(
+        "a green heart on a white background",
+        {"preset": "precise", "sampler": "deis", "schedule": "beta"},
+    ),
+    DemoJob("a large rocket on a purple background", {"preset": "fast", "sampler": "kdpm2"}),
     DemoJob("a panda in the center on a pink background", {"preset": "reference"}),
-    DemoJob("a large sailboat on a pink background", {"sampler": "ddim", "steps": 20}),
-    DemoJob("a large apple on a white background", {"sampler": "euler", "guidance": 2}),
-    DemoJob("a large tree on a yellow background", {"sampler": "ddpm", "steps": 30}),
-    DemoJob("a large frog on a purple background", {"schedule": "karras", "steps": 20}),
-    DemoJob("a large blue ring on a yellow background", {"schedule": "linear", "steps": 20}),
-    DemoJob("a large orange circle on a blue background", {"schedule": "cosine", "steps": 20}),
+    DemoJob(
+        "a large sailboat on a pink background",
+        {"sampler": "unipc", "schedule": "exponential", "steps": 20},
+    ),
+    DemoJob("a large apple on a white background", {"sampler": "euler_ancestral"}),
+    DemoJob("a large tree on a yellow background", {"sampler": "sa_solver", "steps": 30}),
+    DemoJob(
+        "a large frog on a purple background",
+        {"sampler": "kdpm2_ancestral", "schedule": "karras", "steps": 15},
+    ),
+    DemoJob(
+        "a large blue ring on a yellow background",
+        {"sampler": "dpmpp_singlestep", "schedule": "linear", "steps": 20},
+    ),
+    DemoJob(
+        "a large orange circle on a blue background",
+        {"sampler": "heun", "schedule": "cosine", "steps": 12},
+    ),
     DemoJob(
         "a large strawberry on a white background",
         {"sampler": "euler", "schedule": "karras", "determinism": "exact"},
@@ -33,7 +48,10 @@ JOBS = (
         "a mushroom right of a yellow star on a green background",
         {"sampler": "ddim", "schedule": "cosine", "determinism": "exact", "steps": 20},
     ),
-    DemoJob("a large burger on a white background", {"num_outputs": 2, "determinism": "exact"}),
+    DemoJob(
+        "a large burger on a white background",
+        {"sampler": "pndm", "num_outputs": 2, "determinism": "exact"},
+    ),
     # The same noise thrice: what guidance alone does.
     *(
         DemoJob("a large red star on a yellow background", {"guidance": guidance, "seed": 7})

@@ -22,8 +22,10 @@ def older(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> TokenCo
     demo = catalog.models["demo"]
     folder = tmp_path_factory.mktemp("older")
     (folder / "tokenizer").mkdir()
-    for name in ("vocab.json", "merges.txt"):
-        (folder / "tokenizer" / name).write_bytes((demo.path / "tokenizer" / name).read_bytes())
+    model = json.loads((demo.path / "tokenizer" / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+    (folder / "tokenizer" / "merges.txt").write_text("\n".join(merges) + "\n")
     return TokenCounter(Catalog("demo", {"demo": replace(demo, path=folder)}))
 
 

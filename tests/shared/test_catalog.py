@@ -29,7 +29,7 @@ def test_the_demo_model_is_described_by_its_own_files() -> None:
     assert demo.prediction_type is PredictionType.V_PREDICTION
     assert demo.training.num_train_timesteps == 1000
     assert demo.max_tokens == 24
-    assert demo.presets["balanced"].guidance == 3
+    assert demo.presets["balanced"].guidance == 2
 
 
 def test_a_copied_model_reads_the_same(catalog_file: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_demo_asks_for_everything_there_is() -> None:
     assert {f.get("preset", "balanced") for f in fields} == {
         "balanced", "creative", "precise", "fast", "reference",
     }  # fmt: skip
-    assert {f["sampler"] for f in fields if "sampler" in f} | {"dpmpp_2m"} == set(Sampler)
+    assert {f["sampler"] for f in fields if "sampler" in f} | {"dpmpp_2m", "ddpm"} == set(Sampler)
     assert {f["schedule"] for f in fields if "schedule" in f} | {"native"} == set(Schedule)
     assert {f.get("determinism", "fast") for f in fields} == set(Determinism)
     assert {f.get("guidance") for f in fields} >= {1, 12}

@@ -75,9 +75,10 @@ def test_every_kind_of_prediction_leads_to_the_same_end(
             assert kind is PredictionType.SAMPLE
             return
         own = type(native).from_config(native.config, prediction_type=kind)
-        scheduler = SamplerBook().start(model, own, sampler, Schedule.NATIVE, 6)
+        scheduler = SamplerBook().start(model, own, sampler, Schedule.NATIVE, 100)
         ends.append(Oracle(model.training, kind).sample(scheduler, noise_of(8, seed=4)))
-    assert torch.allclose(*ends, atol=1e-4)
+    # PNDM averages what the network says, not what it means: it gets there by other ways.
+    assert torch.allclose(*ends, atol=0.03 if sampler is Sampler.PNDM else 1e-3)
 
 
 ALL = [*cells(SPEC, stochastic=False), *cells(SPEC, stochastic=True)]
@@ -88,7 +89,8 @@ def test_every_number_of_steps_has_its_iterations_and_ends(
     spec: ModelSpec, native: Scheduler, oracle: Oracle, sampler: Sampler, schedule: Schedule
 ) -> None:
     book = SamplerBook()
-    for steps in (1, 2, 3, 4, 7, 49):
+    most = max_steps(sampler, schedule, spec)
+    for steps in (1, 2, 3, 4, 7, min(49, most)):
         scheduler = book.start(spec, native, sampler, schedule, steps)
         assert len(scheduler.timesteps) == num_iterations(sampler, steps)
         assert oracle.sample(scheduler, noise_of(4, seed=5)).isfinite().all()
