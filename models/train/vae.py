@@ -16,6 +16,7 @@ from torch.nn.functional import l1_loss, mse_loss
 from models.train import checkpoint
 from models.train.journal import Journal
 from models.train.parallel import Rank, run_parallel
+from models.train.precision import autocast
 from models.train.render import render
 from models.train.world import SIDE, Scene, draw_scene
 
@@ -139,9 +140,10 @@ def _draw(rng: random.Random, training: VaeTraining) -> Scene:
 
 def _losses(vae: Vae, images: Tensor, step: int, rank: Rank) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(step * rank.count + rank.index)
-    means = vae.encode(images).latent_dist.mean
-    noise = torch.randn(means.shape, generator=generator)
-    decoded = vae.decode(means + LATENT_NOISE * noise).sample
+    with autocast():
+        means = vae.encode(images).latent_dist.mean.float()
+        noise = torch.randn(means.shape, generator=generator)
+        decoded = vae.decode(means + LATENT_NOISE * noise).sample.float()
     squared = mse_loss(decoded, images)
     edges = sum(mse_loss(decoded.diff(dim=axis), images.diff(dim=axis)) for axis in (-1, -2))
     flat = means.permute(1, 0, 2, 3).flatten(1)
