@@ -37,6 +37,9 @@ CAPTION_DROPOUT = 0.1
 SNR_LIMIT = 10.0
 #: Half of the timesteps come from this range, the other half from all.
 MIDDLE = (300, 900)
+#: How much more the cells of objects weigh where there is no noise; less with noise, since what
+#: hides where things are must not make them likelier. Small ones would hardly count otherwise.
+OBJECT_WEIGHT = 3.0
 #: Of the second task, beside the squared error.
 LAYOUT_WEIGHT = 0.1
 CLIP_NORM = 1.0
@@ -60,7 +63,7 @@ class DenoiserTraining:
     warmup: int = 200
     weight_decay: float = 0.01
     ema_decay: float = 0.999
-    two_objects: float = 0.45
+    two_objects: float = 0.6
     seed: int = 0
 
 
@@ -236,8 +239,10 @@ def _losses(
     hook.remove()
     alpha_bar = noising.alphas_cumprod[timesteps]
     snr = alpha_bar / (1 - alpha_bar)
-    errors = (prediction - target).square().mean(dim=(1, 2, 3))
+    errors = (prediction - target).square().mean(dim=1)  # [B, h, w]
     weights = (snr + 1).clamp(max=SNR_LIMIT) / (snr + 1)
+    covered = nn.functional.interpolate((layouts[:, :1] > 0).float(), size=errors.shape[1:])[:, 0]
+    weights = weights[:, None, None] * (1 + OBJECT_WEIGHT * alpha_bar[:, None, None] * covered)
     layout = denoiser.layout_head.loss(features[0].float(), layouts)
     loss = (weights * errors).mean() + LAYOUT_WEIGHT * layout
     return {"loss": loss, "error": errors.mean(), "layout": layout}

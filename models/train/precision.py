@@ -1,7 +1,8 @@
 """Half the digits where the processor multiplies them natively: about 1.5 times the speed."""
 
+from typing import Any
+
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel
 
@@ -20,7 +21,7 @@ def autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=has_native_bfloat16())
 
 
-def use_plain_attention(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+def use_plain_attention(unet: Any, text_encoder: CLIPTextModel) -> None:
     """Write attention out in matrix products: the fused one's backward pass is slow in bfloat16."""
-    unet.set_attn_processor(AttnProcessor())  # type: ignore[no-untyped-call]
+    unet.set_attn_processor(AttnProcessor())
     text_encoder.set_attn_implementation("eager")
