@@ -87,6 +87,19 @@ attempts = sa.Table(
     sa.Column("outcome", sa.Text),
 )
 
+# Written by triggers on `jobs`, never by this code; without a foreign key, since it outlives jobs.
+transitions = sa.Table(
+    "transitions",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("job_id", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("from_status", sa.Text),
+    sa.Column("to_status", sa.Text, nullable=False),
+    sa.Column("at", _TIME, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index("ix_transitions_job", "job_id", "id"),
+)
+
 artifacts = sa.Table(
     "artifacts",
     metadata,
