@@ -13,9 +13,11 @@ from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
 from shared.db.rescue import RescueRepository
 from shared.errors import ErrorCode
-from shared.job import TRANSITIONS, JobStatus, Lease, NewJob, Success
+from shared.job import TRANSITIONS, Artifact, JobStatus, Lease, NewJob, Success
 
 NewJobs = Callable[..., NewJob]
+ARTIFACT = Artifact(0, "results/x/0.png", "image/png", 64, 64, 7, "ab" * 32, 100)
+RESULT = Success((ARTIFACT,), iterations=4, execution={})
 
 
 def history(database: sa.Engine, job_id: str) -> list[tuple[str | None, str, int]]:
@@ -69,7 +71,7 @@ class Life:
         self._leases.cancel(self._lease)
 
     def succeed(self) -> None:
-        self._leases.succeed(self._lease, Success((), 4, {}))
+        self._leases.succeed(self._lease, RESULT)
 
     def fail(self) -> None:
         self._leases.fail(self._lease, ErrorCode.INTERNAL, "broken")
