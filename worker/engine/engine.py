@@ -15,6 +15,7 @@ from shared.errors import InternalFailure
 from shared.request import GenerationRequest
 from worker.engine.batcher import Batcher
 from worker.engine.config import EngineConfig
+from worker.engine.cost import CostModel
 from worker.engine.intake import Intake
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
@@ -35,6 +36,7 @@ class _Run:
     id: int
     job_id: str
     request: GenerationRequest
+    tenant: str
     future: "Future[JobResult]" = field(default_factory=Future)
     trajectories: list[Trajectory] = field(default_factory=list)
     #: Trajectories that went on from the batch to the decoder.
@@ -66,12 +68,15 @@ class Engine:
         config: EngineConfig,
         models: ModelCache,
         *,
+        costs: CostModel | None = None,
         on_crash: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.costs = costs or CostModel()
         self.timings = TimeAccount(clock)
-        self.batcher: Batcher[Trajectory] = Batcher()
-        self.runner = Runner(models, self.timings)
+        self.batcher: Batcher[Trajectory] = Batcher(self.costs)
+        self.runner = Runner(models, self.costs, self.timings)
+        self._clock = clock
         self._models = models
         self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size)
         self._on_crash = on_crash
@@ -107,15 +112,17 @@ class Engine:
         for thread in self._threads:
             thread.join()
 
-    def submit(self, job_id: str, request: GenerationRequest) -> "Future[JobResult]":
-        """Let a job join at the next step boundary.
+    def submit(
+        self, job_id: str, request: GenerationRequest, *, tenant: str = ""
+    ) -> "Future[JobResult]":
+        """Let a job join at the next step boundary; tenants have fair shares of the device.
 
         The future raises JobCanceled, EngineStopped or a JobError if the job ends without a result.
 
         Raises:
             EngineStopped: The engine takes no more jobs.
         """
-        run = _Run(next(self._run_ids), job_id, request)
+        run = _Run(next(self._run_ids), job_id, request, tenant)
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
@@ -146,14 +153,14 @@ class Engine:
     def step(self) -> list[Trajectory]:
         """Advance one batch by one denoising step; returns the trajectories that ended."""
         self._apply_commands()
-        batch = self.batcher.next_batch()
+        batch = self.batcher.next_batch(now=self._clock())
         if batch is None:
             return []
         predictions = self.runner.predict(batch)  # guidance applied
         with self.timings.measure("scheduler_s"):
             for trajectory, prediction in zip(batch, predictions, strict=True):
                 trajectory.advance(prediction)  # own scheduler, own generator
-        return self.batcher.retire(batch)
+        return self.batcher.retire(batch, now=self._clock())
 
     def _apply_commands(self) -> None:
         """Take in what was encoded, and let go what shall stop."""
@@ -171,7 +178,7 @@ class Engine:
             return
         self._stepping[run.id] = run
         for trajectory in run.trajectories:
-            self.batcher.add(trajectory)
+            self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
 
     def _run_encoder(self) -> None:
         while (run := self._to_encode.get()) is not None:
