@@ -95,7 +95,7 @@ class GenerateTask:
     def _run_claimed(self, claim: Claim) -> None:
         lease = claim.lease
         try:
-            result = self._engine.submit(lease.job_id, claim.request).result()
+            result = self._engine.submit(lease.job_id, claim.request, tenant=claim.tenant).result()
             success = self._store_result(claim, result)
         except LeaseLost:
             log.warning("result_discarded")

@@ -1,152 +1,92 @@
-"""Decide which trajectories share the next forward, and in which rows: planning, no tensors."""
+"""Decide which trajectories advance next: planning, no tensors."""
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Generic
 
+from worker.engine.batch import Batch, EntryT
+from worker.engine.cost import CostModel
+from worker.engine.lane import Lane, Seat
+from worker.engine.shares import Shares
 
-class Entry(Protocol):
-    """What planning needs to know of a trajectory."""
-
-    @property
-    def key(self) -> Hashable:
-        """What it must have in common with others to share a forward."""
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows of a forward it takes."""
-
-    @property
-    def max_rows(self) -> int:
-        """How many rows a forward of its key may have."""
-
-    @property
-    def exact_rows(self) -> int | None:
-        """How many rows each of its forwards must have; None leaves it free."""
-
-    @property
-    def priority(self) -> int:
-        """How urgent it is, 9 most."""
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether it needs no further forward."""
-
-
-EntryT = TypeVar("EntryT", bound=Entry)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a forward: which entry of the batch, and which of its rows."""
-
-    entry: int
-    row: int
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """Rows that go through the network together, then padded to `size`."""
-
-    rows: tuple[Row, ...]
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[EntryT]):
-    """Entries of one key that advance together."""
-
-    entries: tuple[EntryT, ...]
-
-    def __iter__(self) -> Iterator[EntryT]:
-        return iter(self.entries)
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def halves(self) -> "tuple[Batch[EntryT], Batch[EntryT]]":
-        """Split the batch to find out which half cannot be run."""
-        middle = len(self.entries) // 2
-        return Batch(self.entries[:middle]), Batch(self.entries[middle:])
-
-    def forwards(self) -> list[Forward]:
-        """Lay all rows out in forwards.
-
-        Without exact entries there is one, of as many rows as there are. Exact entries fill
-        forwards of exactly their size; free entries take the places that are left, and one more
-        forward if they need it.
-        """
-        exact = [entry.exact_rows for entry in self.entries if entry.exact_rows is not None]
-        in_order = sorted(range(len(self)), key=lambda n: self.entries[n].exact_rows is None)
-        rows = [Row(n, row) for n in in_order for row in range(self.entries[n].num_rows)]
-        if not exact:
-            return [Forward(tuple(rows), size=len(rows))]
-        size = exact[0]
-        num_exact = sum(1 for row in rows if self.entries[row.entry].exact_rows is not None)
-        end = -(-num_exact // size) * size  # the places of whole forwards
-        forwards = [
-            Forward(tuple(rows[start : start + size]), size=size) for start in range(0, end, size)
-        ]
-        if rest := rows[end:]:
-            forwards.append(Forward(tuple(rest), size=len(rest)))
-        return forwards
-
-
-@dataclass(slots=True)
-class _Lane(Generic[EntryT]):
-    """All entries of one key."""
-
-    running: list[EntryT] = field(default_factory=list)
-    waiting: list[EntryT] = field(default_factory=list)
-
-    def admit(self) -> None:
-        """Let waiting entries in, in their order, as far as the rows allow; one always fits."""
-        while self.waiting:
-            taken = sum(entry.num_rows for entry in self.running)
-            newcomer = self.waiting[0]
-            if self.running and taken + newcomer.num_rows > newcomer.max_rows:
-                return
-            self.running.append(self.waiting.pop(0))
+#: What a lane may use in a turn, in milliseconds, if all of its tenants are in it alone.
+QUANTUM_MS = 20.0
 
 
 class Batcher(Generic[EntryT]):
-    """Keep the order of entries: urgent first, then by arrival; what runs keeps its place.
+    """Say who goes next.
 
-    Keys take turns, one forward each, so that none starves.
+    Keys take turns by deficit round robin in milliseconds of the device; those with the most
+    urgent entries only. Inside of a key see `Lane`.
+
+    Source: Shreedhar & Varghese (1995), deficit round robin; a turn is charged when it is over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, costs: CostModel) -> None:
+        self._costs = costs
         # The first lane has its turn next.
-        self._lanes: dict[Hashable, _Lane[EntryT]] = {}
+        self._lanes: dict[Hashable, Lane[EntryT]] = {}
+        self._shares = Shares()
+        # Who is in the forward, and since when.
+        self._in_turn: list[Seat[EntryT]] = []
+        self._began_at = 0.0
 
     def __len__(self) -> int:
-        return sum(len(lane.running) + len(lane.waiting) for lane in self._lanes.values())
+        return sum(len(lane.seats) for lane in self._lanes.values())
 
-    def add(self, entry: EntryT) -> None:
-        """Let an entry wait for its first forward."""
-        lane = self._lanes.setdefault(entry.key, _Lane())
-        lane.waiting.append(entry)
-        lane.waiting.sort(key=lambda waiting: -waiting.priority)  # stable: arrival decides then
+    def add(self, entry: EntryT, *, tenant: str, now: float) -> None:
+        """Let a tenant's entry wait for its first forward; `now` is in seconds."""
+        lane = self._lanes.setdefault(entry.key, Lane(self._costs))
+        lane.seats.append(Seat(entry, tenant, now))
+        self._shares.join(tenant)
 
-    def next_batch(self) -> Batch[EntryT] | None:
-        """Return the entries of the next forward; None if there are none at all."""
-        for key in list(self._lanes):
-            lane = self._lanes.pop(key)
-            lane.admit()
-            if lane.running:
-                self._lanes[key] = lane
-                return Batch(tuple(lane.running))
-        return None
+    def next_batch(self, *, now: float) -> Batch[EntryT] | None:
+        """Return the entries that advance next; None if there are none at all."""
+        if not self._lanes:
+            return None
+        self._began_at = now
+        lane = self._take_turn()
+        self._in_turn = lane.choose(now=now, leads=self._shares.leads())
+        return Batch(tuple(seat.entry for seat in self._in_turn))
 
-    def retire(self, batch: Batch[EntryT]) -> list[EntryT]:
-        """Take the ended entries of a batch out and return them."""
+    def retire(self, batch: Batch[EntryT], *, now: float) -> list[EntryT]:
+        """Charge a batch for its time, take its ended entries out and return them."""
+        ms = 1000 * (now - self._began_at)
+        self._lanes[batch.entries[0].key].credit_ms -= ms
+        num_rows = sum(entry.num_rows for entry in batch)
+        for seat in self._in_turn:
+            self._shares.charge(seat.tenant, ms * seat.entry.num_rows / num_rows)
         return self.discard(lambda entry: entry.is_ended) if any(e.is_ended for e in batch) else []
 
     def discard(self, is_unwanted: Callable[[EntryT], bool]) -> list[EntryT]:
         """Take all entries out that a condition holds for, and return them."""
-        unwanted = []
-        for lane in self._lanes.values():
-            for entries in (lane.running, lane.waiting):
-                unwanted += [entry for entry in entries if is_unwanted(entry)]
-                entries[:] = [entry for entry in entries if not is_unwanted(entry)]
-        return unwanted
+        unwanted: list[Seat[EntryT]] = []
+        for key, lane in list(self._lanes.items()):
+            unwanted += [seat for seat in lane.seats if is_unwanted(seat.entry)]
+            lane.seats = [seat for seat in lane.seats if not is_unwanted(seat.entry)]
+            if not lane.seats:
+                del self._lanes[key]
+        for seat in unwanted:
+            self._shares.leave(seat.tenant)
+        return [seat.entry for seat in unwanted]
+
+    def _take_turn(self) -> Lane[EntryT]:
+        """Return the lane whose turn it is, among those with the most urgent entries."""
+        top = max(lane.priority for lane in self._lanes.values())
+        turns = [(key, lane) for key, lane in self._lanes.items() if lane.priority == top]
+        if len(turns) == 1:
+            turns[0][1].credit_ms = 0.0  # nobody waited for it
+            return turns[0][1]
+        weights = self._weigh()
+        while turns[0][1].credit_ms <= 0:
+            key, lane = turns.pop(0)
+            lane.credit_ms += QUANTUM_MS * weights[key]
+            turns.append((key, lane))
+            self._lanes[key] = self._lanes.pop(key)
+        return turns[0][1]
+
+    def _weigh(self) -> dict[Hashable, float]:
+        """Weigh lanes by their tenants, so that more keys are no more of the device."""
+        tenants = {key: lane.tenants for key, lane in self._lanes.items()}
+        num_lanes = Counter(name for names in tenants.values() for name in names)
+        return {key: sum(1 / num_lanes[name] for name in names) for key, names in tenants.items()}

@@ -62,6 +62,11 @@ class Trajectory:
         return len(self.scheduler.timesteps)
 
     @property
+    def iterations_left(self) -> int:
+        """Forwards until the end."""
+        return self.num_iterations - self.iteration
+
+    @property
     def is_ended(self) -> bool:
         """Whether it takes part in no further batch."""
         return self.error is not None or self.iteration == self.num_iterations
