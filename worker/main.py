@@ -43,10 +43,11 @@ def main(*, name: str) -> None:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = _pick_device(settings.device)
     catalog = Catalog.load(settings.catalog or CATALOG)
-    models = ModelCache(catalog, device)
+    # A worker without its engine would fail every job it takes; a new process will not.
+    engine = Engine(EngineConfig(), ModelCache(catalog, device), on_crash=lambda: os._exit(1))
     try:
         for spec in catalog:
-            models.get(spec.id)
+            engine.warm_up(spec.id)
             log.info("model_warm", model=spec.id, device=device)
     except ModelUnavailable as error:
         raise ConfigurationError(error.detail) from error
@@ -56,8 +57,6 @@ def main(*, name: str) -> None:
     # Each job's thread holds a connection only for the moment of a statement.
     database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
     leases = LeaseRepository(database, lease_s=settings.lease_s)
-    # A worker without its engine would fail every job it takes; a new process will not.
-    engine = Engine(EngineConfig(), models, on_crash=lambda: os._exit(1))
     keeper = LeaseKeeper(
         leases, lease_s=settings.lease_s, progress=engine.progress, stop_job=engine.cancel
     )

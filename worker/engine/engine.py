@@ -18,6 +18,7 @@ from worker.engine.config import EngineConfig
 from worker.engine.cost import CostModel
 from worker.engine.intake import Intake
 from worker.engine.model_cache import ModelCache
+from worker.engine.probe import probe
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.runner import Runner, as_job_error
 from worker.engine.timings import TimeAccount
@@ -99,6 +100,15 @@ class Engine:
                 ("engine-decode", self._run_decoder, lambda: None),
             )
         ]
+
+    def warm_up(self, model_id: str) -> None:
+        """Load a model and measure its forwards, before the engine is started.
+
+        Raises:
+            ModelUnavailable: It cannot be loaded.
+        """
+        with torch.inference_mode():
+            self.costs.load(probe(self._models.get(model_id), clock=self._clock))
 
     def start(self) -> None:
         """Begin to take jobs."""
