@@ -7,7 +7,7 @@ from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
 from api.schemas import JobCreate
 from api.tokens import TokenCounter
 from shared.catalog import Catalog, ModelSpec, PresetValues
-from shared.compatibility import find_refusal, max_steps
+from shared.compatibility import find_refusal, max_steps, min_steps
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import PresetRef
 from shared.request import GenerationRequest
@@ -118,9 +118,17 @@ def _check_sampling(
     cell = (sampling.sampler, sampling.schedule, spec)
     refusal = find_refusal(*cell, allow_undistilled=allow_undistilled)
     if refusal is not None:
-        yield FieldProblem(f"#/{refusal.field}", f"{refusal.reason}; {refusal.instead} can")
+        where = refusal.instead_schedule
+        works = (
+            f"{refusal.instead} can"
+            if where is sampling.schedule
+            else (f"{refusal.instead} on the {where} schedule can")
+        )
+        yield FieldProblem(f"#/{refusal.field}", f"{refusal.reason}; {works}")
         return
     most = max_steps(*cell, allow_undistilled=allow_undistilled)
+    if sampling.steps < (fewest := min_steps(sampling.sampler)):
+        yield FieldProblem("#/steps", f"{sampling.sampler} takes at least {fewest} steps")
     if sampling.steps > most:
         yield FieldProblem(
             "#/steps",
