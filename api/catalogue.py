@@ -9,8 +9,8 @@ from api.openapi import refusals
 from api.presets import Preset, Sampling
 from api.services import ServicesOf
 from shared.catalog import ModelSpec, PresetValues
-from shared.compatibility import STOCHASTIC, find_refusal, max_steps
-from shared.vocab import Medium, PredictionType, Sampler, Schedule
+from shared.compatibility import STOCHASTIC, explain_limit, find_refusal, max_steps
+from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
 
@@ -24,7 +24,10 @@ class ModelBody(BaseModel):
     is_default: bool
     family: str
     medium: Medium
+    process: Process
     prediction_type: PredictionType
+    distilled: bool
+    zero_terminal_snr: bool
     num_train_timesteps: int
     width: int
     height: int
@@ -50,6 +53,8 @@ class PresetDescription(BaseModel):
     version: int
     description: str
     values: dict[Medium, Sampling]
+    #: For models distilled for consistency sampling, whatever they make.
+    distilled: Sampling
 
 
 class PresetList(BaseModel):
@@ -68,8 +73,9 @@ class Cell(BaseModel):
     max_steps: int
     #: Why it does not work, or why `max_steps` is below what the model was trained on.
     reason: str | None
-    #: The nearest sampler that works on this schedule, where this one does not.
+    #: The nearest sampler that works, where this one does not: on this schedule if any does.
     instead: Sampler | None
+    instead_schedule: Schedule | None
     deterministic: bool
 
 
@@ -116,7 +122,10 @@ def _describe_model(spec: ModelSpec, *, default: str) -> ModelBody:
         is_default=spec.id == default,
         family=spec.family,
         medium=spec.medium,
+        process=spec.process,
         prediction_type=spec.prediction_type,
+        distilled=spec.is_distilled,
+        zero_terminal_snr=spec.training.zero_terminal_snr,
         num_train_timesteps=spec.training.num_train_timesteps,
         width=spec.width,
         height=spec.height,
@@ -135,6 +144,7 @@ def _describe_preset(preset: Preset) -> PresetDescription:
         version=preset.ref.version,
         description=preset.description,
         values=dict(preset.values),
+        distilled=preset.distilled,
     )
 
 
@@ -143,7 +153,7 @@ def _describe_cell(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Cel
     most = max_steps(sampler, schedule, spec)
     reason = refusal.reason if refusal is not None else None
     if refusal is None and most < spec.training.num_train_timesteps:
-        reason = "more steps would put two noise levels on one training timestep"
+        reason = explain_limit(sampler, spec)
     return Cell(
         sampler=sampler,
         schedule=schedule,
@@ -151,5 +161,6 @@ def _describe_cell(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Cel
         max_steps=most,
         reason=reason,
         instead=refusal.instead if refusal is not None else None,
+        instead_schedule=refusal.instead_schedule if refusal is not None else None,
         deterministic=sampler not in STOCHASTIC,
     )

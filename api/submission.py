@@ -7,7 +7,7 @@ from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
 from api.schemas import JobCreate
 from api.tokens import TokenCounter
 from shared.catalog import Catalog, ModelSpec, PresetValues
-from shared.compatibility import find_refusal, max_steps
+from shared.compatibility import find_refusal, max_steps, min_steps
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import PresetRef
 from shared.request import GenerationRequest
@@ -37,7 +37,7 @@ class Resolver:
         problems = [
             *_check_side("width", width, limit=spec.max_width, spec=spec),
             *_check_side("height", height, limit=spec.max_height, spec=spec),
-            *_check_sampling(sampling, spec),
+            *_check_sampling(sampling, spec, allow_undistilled=body.allow_undistilled),
             *_check_duration(body, spec),
         ]
         if problems:
@@ -52,6 +52,7 @@ class Resolver:
             height=height,
             num_outputs=body.num_outputs,
             output_format=body.output_format,
+            allow_undistilled=body.allow_undistilled,
             determinism=body.determinism,
             service_class=body.service_class,
             priority=body.priority,
@@ -111,12 +112,23 @@ def _check_side(name: str, pixels: int, *, limit: int, spec: ModelSpec) -> Itera
         )
 
 
-def _check_sampling(sampling: Sampling, spec: ModelSpec) -> Iterator[FieldProblem]:
-    refusal = find_refusal(sampling.sampler, sampling.schedule, spec)
+def _check_sampling(
+    sampling: Sampling, spec: ModelSpec, *, allow_undistilled: bool
+) -> Iterator[FieldProblem]:
+    cell = (sampling.sampler, sampling.schedule, spec)
+    refusal = find_refusal(*cell, allow_undistilled=allow_undistilled)
     if refusal is not None:
-        yield FieldProblem(f"#/{refusal.field}", f"{refusal.reason}; {refusal.instead} can")
+        where = refusal.instead_schedule
+        works = (
+            f"{refusal.instead} can"
+            if where is sampling.schedule
+            else (f"{refusal.instead} on the {where} schedule can")
+        )
+        yield FieldProblem(f"#/{refusal.field}", f"{refusal.reason}; {works}")
         return
-    most = max_steps(sampling.sampler, sampling.schedule, spec)
+    most = max_steps(*cell, allow_undistilled=allow_undistilled)
+    if sampling.steps < (fewest := min_steps(sampling.sampler)):
+        yield FieldProblem("#/steps", f"{sampling.sampler} takes at least {fewest} steps")
     if sampling.steps > most:
         yield FieldProblem(
             "#/steps",

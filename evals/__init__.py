@@ -1,1 +1,1 @@
-"""Measures how well pictures show what their prompts ask for."""
+"""Measures how right the results are: against exact solutions, stock diffusers, prompts."""

@@ -15,15 +15,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ConfigurationError
 from shared.schedule import TrainingSchedule
-from shared.vocab import Medium, PredictionType, Sampler, Schedule
+from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
 
 MODEL_ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 #: `_class_name` of a model_index.json, and the family of ours that runs it.
 FAMILIES = {"StableDiffusionPipeline": "stable_diffusion"}
+#: Scheduler classes that a folder names if its model is none of the usual diffusion.
+_PROCESSES = {
+    "FlowMatchEulerDiscreteScheduler": Process.FLOW,
+    "FlowMatchHeunDiscreteScheduler": Process.FLOW,
+    "EDMDPMSolverMultistepScheduler": Process.EDM,
+    "EDMEulerScheduler": Process.EDM,
+}
 #: Rows of every forward of an `exact` job, unless the entry says otherwise.
 DEFAULT_EXACT_ROWS = 8
 #: Most rows of one forward, unless the entry says otherwise.
 DEFAULT_MAX_ROWS = 8
+#: Scheduler classes that a folder names if its model was distilled for them.
+_CONSISTENCY_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
+#: Steps of the teacher that a model was distilled from, as diffusers has it.
+DEFAULT_TEACHER_STEPS = 50
 
 
 class PresetValues(BaseModel):
@@ -47,6 +58,8 @@ class _Entry(BaseModel):
     description: str = ""
     revision: str
     medium: Medium = Medium.IMAGE
+    #: Distilled for consistency sampling, though the folder's scheduler does not say so.
+    distilled: bool = False
     max_width: int = Field(ge=8)
     max_height: int = Field(ge=8)
     exact_rows: int = Field(default=DEFAULT_EXACT_ROWS, ge=1, le=64)
@@ -71,8 +84,13 @@ class ModelSpec:
     revision: str
     family: str
     medium: Medium
+    process: Process
     prediction_type: PredictionType
     training: TrainingSchedule
+    #: Whether it was distilled to jump to the end of a trajectory from anywhere on it.
+    is_distilled: bool
+    #: Steps that distillation visited; consistency sampling takes its timesteps from theirs.
+    teacher_steps: int
     #: Pixels per latent cell, along each side.
     latent_factor: int
     width: int
@@ -137,7 +155,13 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
         vae = _read_json(folder / "vae" / "config.json")
         unet = _read_json(folder / "unet" / "config.json")
         text_encoder = _read_json(folder / "text_encoder" / "config.json")
+        _check_process(model_id, pipeline, scheduler)
         training = _read_training(model_id, scheduler)
+        if unet.get("time_cond_proj_dim") is not None:
+            raise ConfigurationError(
+                f"model {model_id}: a denoiser that is told its guidance (time_cond_proj_dim) "
+                "is not served; distilled models without that are"
+            )
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         return ModelSpec(
             id=model_id,
@@ -146,8 +170,11 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
             revision=entry.revision,
             family=FAMILIES[pipeline],
             medium=entry.medium,
+            process=Process.DIFFUSION,
             prediction_type=PredictionType(scheduler["prediction_type"]),
             training=training,
+            is_distilled=entry.distilled or scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
+            teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
             latent_factor=factor,
             width=unet["sample_size"] * factor,
             height=unet["sample_size"] * factor,
@@ -162,17 +189,37 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
         raise ConfigurationError(f"model {model_id} in {folder}: {_first_line(error)}") from error
 
 
+def _check_process(model_id: str, pipeline: str, scheduler: Mapping[str, Any]) -> None:
+    process = _PROCESSES.get(scheduler["_class_name"], Process.DIFFUSION)
+    if scheduler.get("prediction_type") == PredictionType.FLOW:
+        process = Process.FLOW
+    if process is not Process.DIFFUSION:
+        raise ConfigurationError(
+            f"model {model_id}: its scheduler is one of {process} models; "
+            f"a {pipeline} is served with those of {Process.DIFFUSION}"
+        )
+
+
 def _read_training(model_id: str, scheduler: Mapping[str, Any]) -> TrainingSchedule:
-    # At zero signal no timestep stands for a finite level: needs samplers of its own.
-    if scheduler.get("rescale_betas_zero_snr"):
-        raise ConfigurationError(f"model {model_id}: zero-terminal-SNR models are not served yet")
+    is_zero_snr = bool(scheduler.get("rescale_betas_zero_snr"))
+    if is_zero_snr and scheduler["prediction_type"] == PredictionType.EPSILON:
+        raise ConfigurationError(
+            f"model {model_id}: where there is no signal (rescale_betas_zero_snr) a prediction of "
+            "the noise says nothing; models that predict the sample or v are served"
+        )
     training = TrainingSchedule(
         num_train_timesteps=scheduler["num_train_timesteps"],
         beta_start=scheduler["beta_start"],
         beta_end=scheduler["beta_end"],
         beta_schedule=scheduler["beta_schedule"],
+        zero_terminal_snr=is_zero_snr,
     )
-    _ = training.log_sigmas  # an unknown training schedule shows here
+    # An unknown training schedule shows here.
+    if training.log_sigmas[-2] >= training.log_sigmas[-1]:
+        raise ConfigurationError(
+            f"model {model_id}: with {training.num_train_timesteps} training timesteps the last "
+            "but one has less signal than diffusers leaves at zero (rescale_betas_zero_snr)"
+        )
     return training
 
 

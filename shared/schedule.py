@@ -7,7 +7,9 @@ eq. 17, for the cosine one. Why the curves are bounded: `docs/explanation/schedu
 """
 
 import bisect
+import itertools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,8 @@ KARRAS_RHO = 7.0
 LINEAR_BETA_MIN, LINEAR_BETA_MAX = 0.1, 20.0
 #: Offset s of the cosine schedule, Nichol and Dhariwal (2021).
 COSINE_OFFSET = 0.008
+#: Stands for the last abar of a zero-terminal-SNR model, whose sigma has no end; diffusers' value.
+ZERO_SNR_ALPHA_BAR = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -30,16 +34,16 @@ class TrainingSchedule:
     beta_start: float
     beta_end: float
     beta_schedule: str
+    #: Whether it was rescaled to end without any signal.
+    zero_terminal_snr: bool = False
 
     @cached_property
     def log_sigmas(self) -> tuple[float, ...]:
         """log sigma at each training timestep, rising."""
-        log_sigmas = []
-        alpha_bar = 1.0
-        for beta in self._betas():
-            alpha_bar *= 1.0 - beta
-            log_sigmas.append(0.5 * math.log((1.0 - alpha_bar) / alpha_bar))
-        return tuple(log_sigmas)
+        alpha_bars = list(itertools.accumulate((1.0 - b for b in self._betas()), operator.mul))
+        if self.zero_terminal_snr:
+            alpha_bars = _rescale_to_zero_snr(alpha_bars)
+        return tuple(0.5 * math.log((1.0 - alpha_bar) / alpha_bar) for alpha_bar in alpha_bars)
 
     @property
     def sigma_min(self) -> float:
@@ -105,6 +109,13 @@ def max_distinct_steps(schedule: Schedule, training: TrainingSchedule, at_most: 
         else:
             high = middle - 1
     return low
+
+
+def _rescale_to_zero_snr(alpha_bars: list[float]) -> list[float]:
+    """Let the signal end at zero and begin where it did. Source: Lin et al. (2023), algorithm 1."""
+    first, last = math.sqrt(alpha_bars[0]), math.sqrt(alpha_bars[-1])
+    signals = [(math.sqrt(a) - last) * first / (first - last) for a in alpha_bars[:-1]]
+    return [*(signal * signal for signal in signals), ZERO_SNR_ALPHA_BAR]
 
 
 def _are_distinct(timesteps: list[int]) -> bool:

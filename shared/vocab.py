@@ -16,6 +16,19 @@ class PredictionType(StrEnum):
     EPSILON = "epsilon"
     SAMPLE = "sample"
     V_PREDICTION = "v_prediction"
+    #: The velocity of a flow from data to noise.
+    FLOW = "flow"
+
+
+class Process(StrEnum):
+    """How a model's data turn into noise: a fact of the model, never a choice of the job."""
+
+    #: sqrt(abar) x_0 + sqrt(1 - abar) eps, as DDPM and Stable Diffusion have it.
+    DIFFUSION = "diffusion"
+    #: (1 - t) x_0 + t eps, as SD3 and Flux have it.
+    FLOW = "flow"
+    #: x_0 + sigma eps, the network preconditioned as in Karras et al. (2022).
+    EDM = "edm"
 
 
 class Sampler(StrEnum):
@@ -35,6 +48,11 @@ class Sampler(StrEnum):
     KDPM2 = "kdpm2"
     KDPM2_ANCESTRAL = "kdpm2_ancestral"
     SA_SOLVER = "sa_solver"
+    LCM = "lcm"
+    TCD = "tcd"
+    FLOW_EULER = "flow_euler"
+    FLOW_HEUN = "flow_heun"
+    EDM_DPMPP_2M = "edm_dpmpp_2m"
 
 
 class Schedule(StrEnum):
@@ -80,7 +98,7 @@ CONTENT_TYPES = {
 
 
 #: Samplers that look twice at every step but the last.
-_TWO_STAGES = frozenset({Sampler.HEUN, Sampler.KDPM2, Sampler.KDPM2_ANCESTRAL})
+_TWO_STAGES = frozenset({Sampler.HEUN, Sampler.KDPM2, Sampler.KDPM2_ANCESTRAL, Sampler.FLOW_HEUN})
 
 
 def num_iterations(sampler: Sampler, steps: int) -> int:

@@ -1,6 +1,9 @@
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
+from diffusers import EulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +59,21 @@ def test_the_most_distinct_steps_are_distinct_and_one_more_is_not(
     assert timesteps == sorted(timesteps, reverse=True)
     if most < training.num_train_timesteps:
         assert len(set(timesteps_of(schedule, training, most + 1))) == most
+
+
+def test_rescaled_levels_are_those_of_diffusers() -> None:
+    training = replace(SCALED_LINEAR, zero_terminal_snr=True)
+    theirs = EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        rescale_betas_zero_snr=True,
+    )
+    sigmas = theirs.sigmas.flip(0)[1:]
+    # Theirs are computed in single precision, where little is left of the last but one.
+    assert [math.exp(log) for log in training.log_sigmas] == pytest.approx(
+        sigmas.tolist(), rel=0.01
+    )
 
 
 def test_one_step_starts_at_the_highest_level() -> None:

@@ -9,7 +9,7 @@ from shared.request import GenerationRequest
 from shared.vocab import Determinism
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.model_cache import ModelCache
-from worker.engine.samplers import SamplerBook
+from worker.engine.samplers import SamplerBook, scale_noise
 from worker.engine.trajectory import BatchKey, Trajectory
 
 
@@ -61,7 +61,7 @@ class Intake:
             key=BatchKey(spec.id, tuple(noise.shape), prompt_embeds.shape[1]),
             scheduler=scheduler,
             generator=generator,
-            latents=noise * scheduler.init_noise_sigma,
+            latents=scale_noise(scheduler, noise),
             prompt_embeds=prompt_embeds,
             guidance_scale=request.guidance,
             guidance_rescale=request.guidance_rescale,

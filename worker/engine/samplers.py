@@ -18,15 +18,21 @@ from diffusers import (
     DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
+    EDMDPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
     HeunDiscreteScheduler,
     KDPM2AncestralDiscreteScheduler,
     KDPM2DiscreteScheduler,
+    LCMScheduler,
     PNDMScheduler,
     SASolverScheduler,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
+from torch import Tensor
 
 from shared.catalog import ModelSpec
 from shared.compatibility import goes_by_timesteps
@@ -53,6 +59,11 @@ _CLASSES: dict[Sampler, tuple[type[Scheduler], dict[str, Any]]] = {
     Sampler.KDPM2: (KDPM2DiscreteScheduler, {}),
     Sampler.KDPM2_ANCESTRAL: (KDPM2AncestralDiscreteScheduler, {}),
     Sampler.SA_SOLVER: (SASolverScheduler, {"algorithm_type": "data_prediction"}),
+    Sampler.LCM: (LCMScheduler, {}),
+    Sampler.TCD: (TCDScheduler, {}),
+    Sampler.FLOW_EULER: (FlowMatchEulerDiscreteScheduler, {}),
+    Sampler.FLOW_HEUN: (FlowMatchHeunDiscreteScheduler, {}),
+    Sampler.EDM_DPMPP_2M: (EDMDPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
 }
 #: What makes a scheduler place the levels of a schedule itself.
 _FLAGS = {
@@ -102,9 +113,14 @@ def make_prototype(native: Scheduler, sampler: Sampler, schedule: Schedule) -> S
         # DDIM takes neither timesteps nor levels; DPM-Solver++ of order 1 is DDIM and does.
         cls, changes = _CLASSES[Sampler.DPMPP_2M]
         changes = changes | {"solver_order": 1}
-    if schedule in _FLAGS and not goes_by_timesteps(sampler, schedule):
+    if sampler is Sampler.EDM_DPMPP_2M and schedule is not Schedule.NATIVE:
+        changes = changes | {"sigma_schedule": schedule.value}
+    elif schedule in _FLAGS and not goes_by_timesteps(sampler, schedule):
         # At most one of them may be set.
         changes = changes | {flag: which is schedule for which, flag in _FLAGS.items()}
+    if native.config.get("rescale_betas_zero_snr"):
+        # Other spacings never visit the level without signal: Lin et al. (2023), section 3.3.
+        changes = changes | {"timestep_spacing": "trailing"}
     return cls.from_config(native.config, **changes)
 
 
@@ -115,6 +131,19 @@ def clone(scheduler: Scheduler) -> Scheduler:
         if type(value) in (list, dict):  # not the config, a frozen kind of dict
             setattr(copied, name, value.copy())
     return copied
+
+
+def scale_noise(scheduler: Scheduler, noise: Tensor) -> Tensor:
+    """Scale unit noise to a scheduler's first level; flow schedulers start at unit noise."""
+    return noise * getattr(scheduler, "init_noise_sigma", 1.0)
+
+
+def scale_input(scheduler: Scheduler, latents: Tensor, timestep: Tensor) -> Tensor:
+    """Scale latents to what the network takes; flow schedulers keep them so."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return latents
+    scaled: Tensor = scheduler.scale_model_input(latents, timestep)
+    return scaled
 
 
 def takes_generator(scheduler: Scheduler) -> bool:

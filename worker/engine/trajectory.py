@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import InternalFailure, JobError, NonFinite
-from worker.engine.samplers import Scheduler, takes_generator
+from worker.engine.samplers import Scheduler, scale_input, takes_generator
 
 
 class BatchKey(NamedTuple):
@@ -74,7 +74,7 @@ class Trajectory:
     def model_input(self) -> tuple[Tensor, Tensor]:
         """Return the scaled latents [1, C, h, w] and the timestep [] of the next iteration."""
         timestep = self.scheduler.timesteps[self.iteration]
-        return self.scheduler.scale_model_input(self.latents, timestep), timestep
+        return scale_input(self.scheduler, self.latents, timestep), timestep
 
     def advance(self, prediction: Tensor | JobError) -> None:
         """Take one step with a prediction [1, C, h, w], or end with an error in its place."""
