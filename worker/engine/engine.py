@@ -3,6 +3,7 @@
 import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from worker.engine.intake import Intake
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.runner import Runner, as_job_error
+from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import Trajectory
 
 #: Finished latents that may wait for the decoder before the step loop waits too.
@@ -65,9 +67,11 @@ class Engine:
         models: ModelCache,
         *,
         on_crash: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.timings = TimeAccount(clock)
         self.batcher: Batcher[Trajectory] = Batcher()
-        self.runner = Runner(models)
+        self.runner = Runner(models, self.timings)
         self._models = models
         self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size)
         self._on_crash = on_crash
@@ -146,23 +150,28 @@ class Engine:
         if batch is None:
             return []
         predictions = self.runner.predict(batch)  # guidance applied
-        for trajectory, prediction in zip(batch, predictions, strict=True):
-            trajectory.advance(prediction)  # own scheduler, own generator
+        with self.timings.measure("scheduler_s"):
+            for trajectory, prediction in zip(batch, predictions, strict=True):
+                trajectory.advance(prediction)  # own scheduler, own generator
         return self.batcher.retire(batch)
 
     def _apply_commands(self) -> None:
-        """Take in what was encoded, let go what shall stop; wait while there is nothing to do."""
-        while not self._to_step.empty() or (len(self.batcher) == 0 and not self._is_closing):
-            run = self._to_step.get()
-            if run is None:
-                self._is_closing = True
-                continue
-            self._stepping[run.id] = run
-            for trajectory in run.trajectories:
-                self.batcher.add(trajectory)
+        """Take in what was encoded, and let go what shall stop."""
+        while not self._to_step.empty():
+            self._take_in()
         for run in [run for run in self._stepping.values() if run.stop is not None]:
             self._leave_batch(run)
             self._end(run, run.stop)
+
+    def _take_in(self) -> None:
+        """Let the next encoded run join; waits for one."""
+        run = self._to_step.get()
+        if run is None:
+            self._is_closing = True
+            return
+        self._stepping[run.id] = run
+        for trajectory in run.trajectories:
+            self.batcher.add(trajectory)
 
     def _run_encoder(self) -> None:
         while (run := self._to_encode.get()) is not None:
@@ -170,7 +179,8 @@ class Engine:
                 self._end(run, run.stop)
                 continue
             try:
-                run.trajectories = self._intake.prepare(run.id, run.request)
+                with self.timings.measure("encode_s"):
+                    run.trajectories = self._intake.prepare(run.id, run.request)
             except Exception as error:
                 self._end(run, as_job_error(error, "the request could not be prepared"))
             else:
@@ -178,7 +188,11 @@ class Engine:
 
     def _run_steps(self) -> None:
         while not self._is_closing or self._stepping:
-            for trajectory in self.step():
+            if len(self.batcher) == 0 and not self._is_closing:
+                self._take_in()
+            with self.timings.measure("step_s"):
+                ended = self.step()
+            for trajectory in ended:
                 self._pass_on(trajectory)
 
     def _run_decoder(self) -> None:
@@ -205,7 +219,8 @@ class Engine:
 
     def _decode(self, run: _Run, trajectory: Trajectory) -> None:
         try:
-            pixels = self._models.get(trajectory.key.model).decode(trajectory.latents)
+            with self.timings.measure("decode_s"):
+                pixels = self._models.get(trajectory.key.model).decode(trajectory.latents)
         except Exception as error:
             self._end(run, as_job_error(error, "the picture could not be decoded"))
             return

@@ -7,14 +7,16 @@ from shared.errors import InternalFailure, JobError, OutOfMemory
 from worker.engine import guidance
 from worker.engine.batcher import Batch
 from worker.engine.model_cache import ModelCache
+from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import Trajectory
 
 
 class Runner:
     """Turn a batch of trajectories into one prediction for each."""
 
-    def __init__(self, models: ModelCache) -> None:
+    def __init__(self, models: ModelCache, timings: TimeAccount) -> None:
         self._models = models
+        self._timings = timings
 
     def predict(self, batch: Batch[Trajectory]) -> list[Tensor | JobError]:
         """Predict for each trajectory, guidance applied: [1, C, h, w], or the error that it met.
@@ -37,11 +39,13 @@ class Runner:
         company = [0.0 for _ in batch]
         for forward in batch.forwards():
             padded = forward.rows + forward.rows[:1] * (forward.size - len(forward.rows))
-            predictions = family.predict(
-                torch.cat([inputs[row.entry][0] for row in padded]),
-                torch.stack([inputs[row.entry][1].float() for row in padded]),
-                torch.stack([batch.entries[row.entry].prompt_embeds[row.row] for row in padded]),
+            latents = torch.cat([inputs[row.entry][0] for row in padded])
+            timesteps = torch.stack([inputs[row.entry][1].float() for row in padded])
+            prompt_embeds = torch.stack(
+                [batch.entries[row.entry].prompt_embeds[row.row] for row in padded]
             )
+            with self._timings.measure("forward_s"):
+                predictions = family.predict(latents, timesteps, prompt_embeds)
             for row, prediction in zip(forward.rows, torch.split(predictions, 1), strict=False):
                 rows_of[row.entry].append(prediction)
                 company[row.entry] += len(forward.rows) / batch.entries[row.entry].num_rows
