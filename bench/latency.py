@@ -3,25 +3,27 @@
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.arrivals import VirtualClock, poisson_arrivals
-from bench.policies import Arrival, pick_equals, pick_first, serve_engine, serve_groups
-from bench.stock import StockPipeline
+from bench.mix import Kind, kind_of
+from bench.policies import Arrival, pick_first, serve_engine, serve_groups
 from shared.request import GenerationRequest
 from worker.engine import Engine
 
-#: Of what one job at a time can sustain.
-LOADS = (0.5, 0.8, 1.2, 2.0)
 FIFO, STATIC, ENGINE = "FIFO", "static", "engine"
 POLICIES = (FIFO, STATIC, ENGINE)
+
+#: Serves arrivals; returns each job's latency in seconds.
+Serve = Callable[[Sequence[Arrival]], list[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Latencies of a trace of jobs, in mean times of one job alone."""
 
+    num_jobs: int
     mean: float
     p95: float
 
@@ -30,41 +32,46 @@ class Latency:
         """Sum up seconds."""
         ranked = sorted(latencies)
         p95 = ranked[math.ceil(0.95 * len(ranked)) - 1]
-        return cls(statistics.fmean(latencies) / unit_s, p95 / unit_s)
+        return cls(len(ranked), statistics.fmean(ranked) / unit_s, p95 / unit_s)
 
 
 #: By load and policy; a policy that was left out is missing.
 Round = dict[tuple[float, str], Latency]
 
 
-def measure_round(
-    jobs: Sequence[GenerationRequest],
-    engine: Engine,
-    stock: StockPipeline,
-    *,
-    max_rows: int,
-    seed: int,
-    with_static: bool,
-) -> Round:
-    """Serve the same jobs, arriving at the same moments, by each policy at each load.
+def measure_services(
+    jobs: Sequence[GenerationRequest], run: Callable[[Sequence[GenerationRequest]], None]
+) -> dict[Kind, float]:
+    """Measure how long a job of each kind takes alone, in CPU seconds."""
+    seen: dict[Kind, list[float]] = {}
+    for job in jobs:
+        start = time.process_time()
+        run([job])
+        seen.setdefault(kind_of(job), []).append(time.process_time() - start)
+    return {kind: statistics.fmean(times) for kind, times in seen.items()}
 
-    FIFO serves each job in the time it took alone, whatever the load, so its jobs are run once. The
-    mean of these times is the unit, and its inverse the sequential capacity.
+
+def measure_round(
+    traces: Mapping[float, Sequence[GenerationRequest]],
+    services: Mapping[Kind, float],
+    engine: Engine,
+    *,
+    run_static: Serve | None,
+    seed: int,
+) -> Round:
+    """Serve each load's jobs, arriving at the same moments, by each policy.
+
+    FIFO serves a job in the time that its kind takes alone, whatever the load, so its jobs are not
+    run once more. The mean of these times is the unit, and its inverse the sequential capacity.
     """
-    services = [_measure_service(job, stock) for job in jobs]
-    unit_s = statistics.fmean(services)
+    unit_s = statistics.fmean(services.values())  # a mix holds each kind equally often
     measured = {}
-    for load in LOADS:
+    for load, jobs in traces.items():
         moments = poisson_arrivals(load / unit_s, len(jobs), seed=seed)
         arrivals = [Arrival(at, job) for at, job in zip(moments, jobs, strict=True)]
-        by_policy = {FIFO: fifo_latencies(arrivals, services)}
-        if with_static:
-            by_policy[STATIC] = serve_groups(
-                arrivals,
-                lambda waiting: pick_equals(waiting, max_rows=max_rows),
-                stock.run,
-                VirtualClock(),
-            )
+        by_policy = {FIFO: fifo_latencies(arrivals, [services[kind_of(job)] for job in jobs])}
+        if run_static is not None:
+            by_policy[STATIC] = run_static(arrivals)
         by_policy[ENGINE] = serve_engine(arrivals, engine, VirtualClock())
         for policy, latencies in by_policy.items():
             measured[load, policy] = Latency.of(latencies, unit_s)
@@ -81,9 +88,3 @@ def fifo_latencies(arrivals: Sequence[Arrival], services: Sequence[float]) -> li
         used += next(left)
 
     return serve_groups(arrivals, pick_first, serve_next, VirtualClock(lambda: used))
-
-
-def _measure_service(job: GenerationRequest, stock: StockPipeline) -> float:
-    start = time.process_time()
-    stock.run([job])
-    return time.process_time() - start

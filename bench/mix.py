@@ -15,7 +15,7 @@ THINGS = ("star", "heart", "ring", "circle", "square", "frog", "cat", "rocket")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Jobs that differ in prompt, seed and strength of guidance only."""
+    """Jobs that differ in prompt, seed and strength of guidance only, and so cost the same."""
 
     sampler: Sampler
     schedule: Schedule
@@ -64,6 +64,11 @@ def draw_mix(spec: ModelSpec, *, decks: int, seed: int) -> list[GenerationReques
                 )
             )
     return jobs
+
+
+def kind_of(request: GenerationRequest) -> Kind:
+    """Tell which kind a job of the mix is."""
+    return Kind(request.sampler, request.schedule, request.steps, request.is_guided)
 
 
 def rows_of(request: GenerationRequest) -> int:

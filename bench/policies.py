@@ -81,7 +81,7 @@ def serve_engine(arrivals: Sequence[Arrival], engine: Engine, clock: VirtualCloc
                 clock.skip_to(arrival.at)
             else:
                 time.sleep(POLL_S)
-        future = engine.submit(f"{id(arrivals)}-{number}", arrival.request)
+        future = engine.submit(f"arrival-{number}", arrival.request)
         future.add_done_callback(partial(note, number))
         futures.append(future)
     for future in futures:
