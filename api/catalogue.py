@@ -9,7 +9,7 @@ from api.openapi import refusals
 from api.presets import Preset, Sampling
 from api.services import ServicesOf
 from shared.catalog import ModelSpec, PresetValues
-from shared.compatibility import STOCHASTIC, find_refusal, max_steps
+from shared.compatibility import STOCHASTIC, explain_limit, find_refusal, max_steps
 from shared.vocab import Medium, PredictionType, Sampler, Schedule
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
@@ -25,6 +25,7 @@ class ModelBody(BaseModel):
     family: str
     medium: Medium
     prediction_type: PredictionType
+    distilled: bool
     num_train_timesteps: int
     width: int
     height: int
@@ -50,6 +51,8 @@ class PresetDescription(BaseModel):
     version: int
     description: str
     values: dict[Medium, Sampling]
+    #: For models distilled for consistency sampling, whatever they make.
+    distilled: Sampling
 
 
 class PresetList(BaseModel):
@@ -117,6 +120,7 @@ def _describe_model(spec: ModelSpec, *, default: str) -> ModelBody:
         family=spec.family,
         medium=spec.medium,
         prediction_type=spec.prediction_type,
+        distilled=spec.is_distilled,
         num_train_timesteps=spec.training.num_train_timesteps,
         width=spec.width,
         height=spec.height,
@@ -135,6 +139,7 @@ def _describe_preset(preset: Preset) -> PresetDescription:
         version=preset.ref.version,
         description=preset.description,
         values=dict(preset.values),
+        distilled=preset.distilled,
     )
 
 
@@ -143,7 +148,7 @@ def _describe_cell(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Cel
     most = max_steps(sampler, schedule, spec)
     reason = refusal.reason if refusal is not None else None
     if refusal is None and most < spec.training.num_train_timesteps:
-        reason = "more steps would put two noise levels on one training timestep"
+        reason = explain_limit(sampler, spec)
     return Cell(
         sampler=sampler,
         schedule=schedule,

@@ -38,6 +38,7 @@ class RequestBody(BaseModel):
     strength: None = None
     adapters: None = None
     output_format: OutputFormat
+    allow_undistilled: bool
     determinism: Determinism
     service_class: ServiceClass
     priority: int

@@ -38,6 +38,7 @@ class _Entry(BaseModel):
     description: str
     image: Sampling
     audio: Sampling
+    distilled: Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,14 @@ class Preset:
     ref: PresetRef
     description: str
     values: Mapping[Medium, Sampling]
+    #: Instead of `values`, for models distilled for consistency sampling.
+    distilled: Sampling
 
     def resolve(self, spec: ModelSpec, explicit: PresetValues) -> Sampling:
         """Settle every value: what the request says, else the model, else this preset."""
         own = spec.presets.get(self.ref.name, PresetValues())
-        layers = (self.values[spec.medium], own, explicit)
+        mine = self.distilled if spec.is_distilled else self.values[spec.medium]
+        layers = (mine, own, explicit)
         settled: dict[str, object] = {}
         for layer in layers:
             settled |= layer.model_dump(exclude_none=True)
@@ -103,4 +107,5 @@ def _make(name: str, entry: _Entry) -> Preset:
         ref=PresetRef(name, entry.version),
         description=entry.description,
         values={Medium.IMAGE: entry.image, Medium.AUDIO: entry.audio},
+        distilled=entry.distilled,
     )

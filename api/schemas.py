@@ -64,6 +64,7 @@ class JobCreate(BaseModel):
     strength: None = None
     adapters: None = None
     output_format: Annotated[OutputFormat, _AS_TEXT] = OutputFormat.PNG
+    allow_undistilled: bool = False
     determinism: Annotated[Determinism, _AS_TEXT] = Determinism.FAST
     service_class: Annotated[ServiceClass, _AS_TEXT] = ServiceClass.INTERACTIVE
     priority: Annotated[int, Field(ge=0, le=9)] = 5

@@ -37,7 +37,7 @@ class Resolver:
         problems = [
             *_check_side("width", width, limit=spec.max_width, spec=spec),
             *_check_side("height", height, limit=spec.max_height, spec=spec),
-            *_check_sampling(sampling, spec),
+            *_check_sampling(sampling, spec, allow_undistilled=body.allow_undistilled),
             *_check_duration(body, spec),
         ]
         if problems:
@@ -52,6 +52,7 @@ class Resolver:
             height=height,
             num_outputs=body.num_outputs,
             output_format=body.output_format,
+            allow_undistilled=body.allow_undistilled,
             determinism=body.determinism,
             service_class=body.service_class,
             priority=body.priority,
@@ -111,12 +112,15 @@ def _check_side(name: str, pixels: int, *, limit: int, spec: ModelSpec) -> Itera
         )
 
 
-def _check_sampling(sampling: Sampling, spec: ModelSpec) -> Iterator[FieldProblem]:
-    refusal = find_refusal(sampling.sampler, sampling.schedule, spec)
+def _check_sampling(
+    sampling: Sampling, spec: ModelSpec, *, allow_undistilled: bool
+) -> Iterator[FieldProblem]:
+    cell = (sampling.sampler, sampling.schedule, spec)
+    refusal = find_refusal(*cell, allow_undistilled=allow_undistilled)
     if refusal is not None:
         yield FieldProblem(f"#/{refusal.field}", f"{refusal.reason}; {refusal.instead} can")
         return
-    most = max_steps(sampling.sampler, sampling.schedule, spec)
+    most = max_steps(*cell, allow_undistilled=allow_undistilled)
     if sampling.steps > most:
         yield FieldProblem(
             "#/steps",

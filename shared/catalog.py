@@ -24,6 +24,10 @@ FAMILIES = {"StableDiffusionPipeline": "stable_diffusion"}
 DEFAULT_EXACT_ROWS = 8
 #: Most rows of one forward, unless the entry says otherwise.
 DEFAULT_MAX_ROWS = 8
+#: Scheduler classes that a folder names if its model was distilled for them.
+_CONSISTENCY_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
+#: Steps of the teacher that a model was distilled from, as diffusers has it.
+DEFAULT_TEACHER_STEPS = 50
 
 
 class PresetValues(BaseModel):
@@ -47,6 +51,8 @@ class _Entry(BaseModel):
     description: str = ""
     revision: str
     medium: Medium = Medium.IMAGE
+    #: Distilled for consistency sampling, though the folder's scheduler does not say so.
+    distilled: bool = False
     max_width: int = Field(ge=8)
     max_height: int = Field(ge=8)
     exact_rows: int = Field(default=DEFAULT_EXACT_ROWS, ge=1, le=64)
@@ -73,6 +79,10 @@ class ModelSpec:
     medium: Medium
     prediction_type: PredictionType
     training: TrainingSchedule
+    #: Whether it was distilled to jump to the end of a trajectory from anywhere on it.
+    is_distilled: bool
+    #: Steps that distillation visited; consistency sampling takes its timesteps from theirs.
+    teacher_steps: int
     #: Pixels per latent cell, along each side.
     latent_factor: int
     width: int
@@ -138,6 +148,11 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
         unet = _read_json(folder / "unet" / "config.json")
         text_encoder = _read_json(folder / "text_encoder" / "config.json")
         training = _read_training(model_id, scheduler)
+        if unet.get("time_cond_proj_dim") is not None:
+            raise ConfigurationError(
+                f"model {model_id}: a denoiser that is told its guidance (time_cond_proj_dim) "
+                "is not served; distilled models without that are"
+            )
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         return ModelSpec(
             id=model_id,
@@ -148,6 +163,8 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
             medium=entry.medium,
             prediction_type=PredictionType(scheduler["prediction_type"]),
             training=training,
+            is_distilled=entry.distilled or scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
+            teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
             latent_factor=factor,
             width=unet["sample_size"] * factor,
             height=unet["sample_size"] * factor,

@@ -41,6 +41,8 @@ _TAKES_TIMESTEPS = frozenset(
 _NOT_FROM_SAMPLES = frozenset(
     {Sampler.EULER_ANCESTRAL, Sampler.PNDM, Sampler.KDPM2, Sampler.KDPM2_ANCESTRAL}
 )
+#: Samplers of distilled models, whose every step jumps to the end of the trajectory.
+CONSISTENCY = frozenset({Sampler.LCM, Sampler.TCD})
 #: Samplers whose steps draw new noise.
 STOCHASTIC = frozenset(
     {
@@ -49,6 +51,7 @@ STOCHASTIC = frozenset(
         Sampler.EULER_ANCESTRAL,
         Sampler.KDPM2_ANCESTRAL,
         Sampler.SA_SOLVER,
+        *CONSISTENCY,
     }
 )
 #: The nearest sampler that goes with every schedule and prediction type: like for like in order and
@@ -62,6 +65,8 @@ _NEAREST = {
     Sampler.KDPM2: Sampler.HEUN,
     Sampler.KDPM2_ANCESTRAL: Sampler.DPMPP_2M_SDE,
     Sampler.SA_SOLVER: Sampler.DPMPP_2M_SDE,
+    Sampler.LCM: Sampler.DPMPP_2M_SDE,
+    Sampler.TCD: Sampler.DPMPP_2M_SDE,
 }
 
 
@@ -74,8 +79,16 @@ class Refusal:
     instead: Sampler
 
 
-def find_refusal(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Refusal | None:
+def find_refusal(
+    sampler: Sampler, schedule: Schedule, spec: ModelSpec, *, allow_undistilled: bool = False
+) -> Refusal | None:
     """Tell why a sampler cannot sample a model on a schedule; None if it can."""
+    if sampler in CONSISTENCY and not (spec.is_distilled or allow_undistilled):
+        reason = (
+            f"{sampler} needs a distilled model, which {spec.id} is not "
+            "(a request with allow_undistilled gets it all the same)"
+        )
+        return Refusal("sampler", reason, _NEAREST[sampler])
     if spec.prediction_type is PredictionType.SAMPLE and sampler in _NOT_FROM_SAMPLES:
         reason = f"{sampler} knows no models that predict the sample, as {spec.id} does"
         return Refusal("sampler", reason, _NEAREST[sampler])
@@ -94,13 +107,24 @@ def goes_by_timesteps(sampler: Sampler, schedule: Schedule) -> bool:
     return schedule not in OWN_LEVELS or sampler not in _PLACES_LEVELS
 
 
-def max_steps(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> int:
+def max_steps(
+    sampler: Sampler, schedule: Schedule, spec: ModelSpec, *, allow_undistilled: bool = False
+) -> int:
     """Return the most steps of a combination on a model; 0 if it is refused."""
-    if find_refusal(sampler, schedule, spec) is not None:
+    if find_refusal(sampler, schedule, spec, allow_undistilled=allow_undistilled) is not None:
         return 0
+    if sampler in CONSISTENCY:
+        return spec.teacher_steps
     if goes_by_timesteps(sampler, schedule):
         return _max_distinct_steps(schedule, spec.training)
     return spec.training.num_train_timesteps
+
+
+def explain_limit(sampler: Sampler, spec: ModelSpec) -> str:
+    """Say why `max_steps` is below the number of training timesteps."""
+    if sampler in CONSISTENCY:
+        return f"distillation visited {spec.teacher_steps} timesteps"
+    return "more steps would put two noise levels on one training timestep"
 
 
 @cache

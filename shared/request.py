@@ -41,6 +41,7 @@ class GenerationRequest(BaseModel):
     height: Annotated[int, Field(ge=8)]
     num_outputs: Annotated[int, Field(ge=1, le=8)] = 1
     output_format: OutputFormat = OutputFormat.PNG
+    allow_undistilled: bool = False
     determinism: Determinism = Determinism.FAST
     service_class: ServiceClass = ServiceClass.INTERACTIVE
     priority: Annotated[int, Field(ge=0, le=9)] = 5

@@ -35,6 +35,8 @@ class Sampler(StrEnum):
     KDPM2 = "kdpm2"
     KDPM2_ANCESTRAL = "kdpm2_ancestral"
     SA_SOLVER = "sa_solver"
+    LCM = "lcm"
+    TCD = "tcd"
 
 
 class Schedule(StrEnum):

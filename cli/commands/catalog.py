@@ -27,11 +27,11 @@ def presets(
     """Show which presets there are, before a model's own values."""
     with connect(url, api_key) as client:
         body = client.presets()
-    names = ("name", "version", "medium", "sampler", "schedule", "steps", "guidance")
+    names = ("name", "version", "kind", "sampler", "schedule", "steps", "guidance")
     rows = [
-        {"name": preset["name"], "version": preset["version"], "medium": medium, **values}
+        {"name": preset["name"], "version": preset["version"], "kind": kind, **values}
         for preset in body["data"]
-        for medium, values in preset["values"].items()
+        for kind, values in [*preset["values"].items(), ("distilled", preset["distilled"])]
     ]
     _print(body, names, rows, as_json=as_json)
 

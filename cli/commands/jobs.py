@@ -36,6 +36,9 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
     output_format: Annotated[
         OutputFormat | None, typer.Option("--format", help="File format.")
     ] = None,
+    allow_undistilled: Annotated[
+        bool, typer.Option("--allow-undistilled", help="lcm and tcd on any model.")
+    ] = False,
     determinism: Annotated[
         Determinism | None, typer.Option(help="exact: equal bytes in any company.")
     ] = None,
@@ -73,6 +76,7 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
         "height": height,
         "num_outputs": num_outputs,
         "output_format": output_format,
+        "allow_undistilled": allow_undistilled or None,
         "determinism": determinism,
         "service_class": service_class,
         "priority": priority,

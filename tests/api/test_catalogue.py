@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from shared.catalog import Catalog
-from shared.compatibility import STOCHASTIC, max_steps
+from shared.compatibility import CONSISTENCY, STOCHASTIC, max_steps
 from shared.vocab import Sampler, Schedule
 from tests.fixtures.api import Api
 
@@ -63,7 +65,44 @@ def test_what_the_table_allows_is_accepted_and_no_more(api: Api) -> None:
             answer = api.client.post("/v1/jobs", json=body | {"steps": 4})
             assert answer.status_code == 422
             (error,) = answer.json()["errors"]
-            assert error["pointer"] == "#/schedule"
+            field = "sampler" if cell["sampler"] in CONSISTENCY else "schedule"
+            assert error["pointer"] == f"#/{field}"
             assert cell["instead"] in error["detail"]
             better = body | {"sampler": cell["instead"], "steps": 4}
             assert api.client.post("/v1/jobs", json=better).status_code == 202
+
+
+@pytest.mark.parametrize("sampler", sorted(CONSISTENCY))
+def test_a_consistency_sampler_needs_a_distilled_model_or_the_callers_word(
+    api: Api, sampler: str
+) -> None:
+    body = {"prompt": "p", "sampler": sampler, "schedule": "native", "steps": 4, "guidance": 1}
+    answer = api.client.post("/v1/jobs", json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == "#/sampler"
+    assert "allow_undistilled" in error["detail"]
+    assert api.submit(**body, allow_undistilled=True)["request"]["allow_undistilled"] is True
+    allowed = body | {"allow_undistilled": True}
+    for change, says in ({"steps": 51}, "at most 50"), ({"schedule": "karras"}, "dpmpp_2m_sde can"):
+        answer = api.client.post("/v1/jobs", json=allowed | change)
+        assert answer.status_code == 422
+        assert says in answer.json()["errors"][0]["detail"]
+
+
+def test_a_distilled_model_takes_consistency_samplers_and_has_presets_of_its_own(
+    api: Api, catalog: Catalog
+) -> None:
+    distilled = replace(catalog.models["demo"], is_distilled=True, presets={})
+    resolver = replace(api.services.resolver, catalog=replace(catalog, models={"demo": distilled}))
+    client = api.new_client(resolver=resolver)
+    assert client.get("/v1/models").json()["data"][0]["distilled"] is True
+    cells = client.get("/v1/samplers").json()["data"]
+    (lcm,) = [c for c in cells if (c["sampler"], c["schedule"]) == ("lcm", "native")]
+    assert (lcm["supported"], lcm["max_steps"]) == (True, 50)
+    assert lcm["reason"] == "distillation visited 50 timesteps"
+    for preset in api.client.get("/v1/presets").json()["data"]:
+        body = {"prompt": "p", "preset": preset["name"]}
+        request = client.post("/v1/jobs", json=body).json()["request"]
+        assert preset["distilled"].items() <= request.items()
+        assert (request["sampler"], request["steps"], request["guidance"]) == ("lcm", 4, 1)

@@ -21,7 +21,7 @@ REQUEST_MEMBERS = {
     "prompt", "negative_prompt", "class_label", "model", "preset", "sampler", "schedule", "steps",
     "guidance", "guidance_rescale", "seed", "width", "height", "duration_s", "num_outputs",
     "init_image", "mask", "strength", "adapters", "output_format", "determinism", "service_class",
-    "priority", "deadline_s", "not_before", "webhook", "metadata",
+    "priority", "deadline_s", "not_before", "webhook", "metadata", "allow_undistilled",
 }  # fmt: skip
 
 
@@ -101,6 +101,7 @@ def test_the_metadata_and_every_explicit_field_are_kept(api: Api) -> None:
         "height": 32,
         "num_outputs": 8,
         "output_format": "webp",
+        "allow_undistilled": True,
         "determinism": "exact",
         "service_class": "batch",
         "priority": 0,

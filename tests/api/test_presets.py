@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from api.presets import PRESETS, PresetBook
+from api.presets import PRESETS, PresetBook, Sampling
 from shared.catalog import Catalog, PresetValues
 from shared.errors import ConfigurationError
 from shared.vocab import Medium, Sampler, Schedule
@@ -41,6 +41,16 @@ def test_an_explicit_value_beats_the_models_and_the_models_beats_the_presets(
     sampling = preset.resolve(spec, PresetValues(steps=7, sampler=Sampler.EULER))
     assert (sampling.steps, sampling.guidance, sampling.sampler) == (7, 3, Sampler.EULER)
     assert sampling.schedule is Schedule.NATIVE
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("medium", Medium)
+def test_a_distilled_model_is_sampled_in_its_own_way_whatever_the_preset(
+    catalog: Catalog, name: str, medium: Medium
+) -> None:
+    spec = replace(catalog.models["demo"], presets={}, medium=medium, is_distilled=True)
+    sampling = PresetBook.load().presets[name].resolve(spec, PresetValues())
+    assert sampling == Sampling(sampler="lcm", schedule="native", steps=4, guidance=1)
 
 
 @pytest.mark.parametrize("wanted", ["fast", "fast@1"])

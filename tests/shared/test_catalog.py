@@ -23,6 +23,11 @@ def catalog_file(tmp_path: Path) -> Path:
     return tmp_path / "catalog.toml"
 
 
+def change_scheduler(catalog_file: Path, **changes: object) -> None:
+    path = catalog_file.parent / "net" / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def test_the_demo_model_is_described_by_its_own_files() -> None:
     demo = Catalog.load(CATALOG).models["demo"]
     assert (demo.width, demo.height, demo.latent_factor) == (64, 64, 4)
@@ -37,6 +42,24 @@ def test_a_copied_model_reads_the_same(catalog_file: Path) -> None:
     demo = Catalog.load(CATALOG).models["demo"]
     assert copied.training == demo.training
     assert copied.family == demo.family
+
+
+@pytest.mark.parametrize("scheduler", ["LCMScheduler", "TCDScheduler"])
+def test_a_model_whose_scheduler_is_a_consistency_one_is_distilled(
+    catalog_file: Path, scheduler: str
+) -> None:
+    assert not Catalog.load(catalog_file).models["net"].is_distilled
+    change_scheduler(catalog_file, _class_name=scheduler, original_inference_steps=40)
+    spec = Catalog.load(catalog_file).models["net"]
+    assert spec.is_distilled
+    assert spec.teacher_steps == 40
+
+
+def test_a_catalog_entry_may_say_that_its_model_is_distilled(catalog_file: Path) -> None:
+    catalog_file.write_text(catalog_file.read_text() + "distilled = true\n")
+    spec = Catalog.load(catalog_file).models["net"]
+    assert spec.is_distilled
+    assert spec.teacher_steps == 50
 
 
 @pytest.mark.parametrize(
@@ -68,6 +91,7 @@ def test_a_catalog_that_cannot_be_used_says_why(
         ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "zero-terminal"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "odd"}, "training schedule 'odd'"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "flow"),
+        ("unet/config.json", {"time_cond_proj_dim": 256}, "told its guidance"),
     ],
 )
 def test_a_model_that_cannot_be_served_is_refused_with_the_reason(

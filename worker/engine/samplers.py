@@ -23,8 +23,10 @@ from diffusers import (
     HeunDiscreteScheduler,
     KDPM2AncestralDiscreteScheduler,
     KDPM2DiscreteScheduler,
+    LCMScheduler,
     PNDMScheduler,
     SASolverScheduler,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -53,6 +55,8 @@ _CLASSES: dict[Sampler, tuple[type[Scheduler], dict[str, Any]]] = {
     Sampler.KDPM2: (KDPM2DiscreteScheduler, {}),
     Sampler.KDPM2_ANCESTRAL: (KDPM2AncestralDiscreteScheduler, {}),
     Sampler.SA_SOLVER: (SASolverScheduler, {"algorithm_type": "data_prediction"}),
+    Sampler.LCM: (LCMScheduler, {}),
+    Sampler.TCD: (TCDScheduler, {}),
 }
 #: What makes a scheduler place the levels of a schedule itself.
 _FLAGS = {

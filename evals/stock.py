@@ -1,0 +1,102 @@
+"""Stock diffusers with the demo model, called as somebody does who calls it himself."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    SASolverScheduler,
+    StableDiffusionPipeline,
+    TCDScheduler,
+    UniPCMultistepScheduler,
+)
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import CATALOG
+from shared.request import GenerationRequest
+from shared.vocab import Sampler
+
+#: What somebody writes who wants a sampler from diffusers.
+SCHEDULERS: dict[Sampler, tuple[Any, dict[str, Any]]] = {
+    Sampler.DDPM: (DDPMScheduler, {}),
+    Sampler.DDIM: (DDIMScheduler, {}),
+    Sampler.DPMPP_2M: (DPMSolverMultistepScheduler, {}),
+    Sampler.DPMPP_2M_SDE: (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+    Sampler.DPMPP_SINGLESTEP: (DPMSolverSinglestepScheduler, {}),
+    Sampler.UNIPC: (UniPCMultistepScheduler, {}),
+    Sampler.EULER: (EulerDiscreteScheduler, {}),
+    Sampler.EULER_ANCESTRAL: (EulerAncestralDiscreteScheduler, {}),
+    Sampler.HEUN: (HeunDiscreteScheduler, {}),
+    Sampler.DEIS: (DEISMultistepScheduler, {"algorithm_type": "deis"}),
+    Sampler.PNDM: (PNDMScheduler, {"skip_prk_steps": True}),
+    Sampler.KDPM2: (KDPM2DiscreteScheduler, {}),
+    Sampler.KDPM2_ANCESTRAL: (KDPM2AncestralDiscreteScheduler, {}),
+    Sampler.SA_SOLVER: (SASolverScheduler, {"algorithm_type": "data_prediction"}),
+    Sampler.LCM: (LCMScheduler, {}),
+    Sampler.TCD: (TCDScheduler, {}),
+}
+#: What the pipeline's call has to be told: it sets eta to 0 where nobody says anything, and a TCD
+#: scheduler's own is 0.3.
+ARGUMENTS: dict[Sampler, dict[str, Any]] = {Sampler.TCD: {"eta": 0.3}}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One picture and the latents that it was decoded from."""
+
+    latents: Tensor  # [1, C, h, w]
+    pixels: NDArray[np.uint8]  # [H, W, 3]
+
+
+class StockDiffusers:
+    """Draws one request after the other, on the CPU and in one thread as a worker has it."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        pipeline_class: Any = StableDiffusionPipeline  # ships no type information
+        self._pipeline = pipeline_class.from_pretrained(
+            CATALOG.parent / "demo",
+            dtype=torch.float32,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+        )
+        self._pipeline.set_progress_bar_config(disable=True)
+        self._native = self._pipeline.scheduler.config
+
+    def draw(self, request: GenerationRequest, **config: Any) -> Drawn:
+        """Draw a request with its sampler, whose config may be changed."""
+        cls, own = SCHEDULERS[request.sampler]
+        self._pipeline.scheduler = cls.from_config(self._native, **own | config)
+        steps: list[Tensor] = []
+
+        def keep(_pipeline: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> Any:
+            steps.append(tensors["latents"])
+            return tensors
+
+        (image,) = self._pipeline(
+            request.prompt,
+            negative_prompt=request.negative_prompt,
+            width=request.width,
+            height=request.height,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            guidance_rescale=request.guidance_rescale,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
+            callback_on_step_end=keep,
+            **ARGUMENTS.get(request.sampler, {}),
+        ).images
+        return Drawn(steps[-1], np.asarray(image))
