@@ -11,7 +11,7 @@ NAMES_WITHOUT_A_SUBJECT = {"utils", "util", "helpers", "common", "misc", "base"}
 
 
 def python_files() -> list[Path]:
-    folders = (*PROCESSES, "shared", "client", "cli", "evals", "models", "tests")
+    folders = (*PROCESSES, "shared", "client", "cli", "bench", "evals", "models", "tests")
     return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
 
 

@@ -1,0 +1,1 @@
+"""How fast LatentQ is: commands that measure, each against what it is compared with."""

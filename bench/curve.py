@@ -1,0 +1,49 @@
+"""What a forward costs by its rows: what batching could gain at most."""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from worker.engine.families.stable_diffusion import StableDiffusion
+
+#: Any training timestep costs the same.
+TIMESTEP = 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCurve:
+    """CPU seconds of one forward, by its rows."""
+
+    seconds: Mapping[int, float]
+
+    @property
+    def best_rate(self) -> float:
+        """Most rows per CPU second, of any number of rows that was measured."""
+        return max(rows / seconds for rows, seconds in self.seconds.items())
+
+    @property
+    def gain(self) -> float:
+        """How many times the rows per second of a row alone."""
+        return self.best_rate * self.seconds[1]
+
+
+def measure_curve(family: StableDiffusion, sizes: Sequence[int], *, repeats: int) -> BatchCurve:
+    """Time forwards of each size by turns, and take the medians."""
+    spec = family.spec
+    generator = torch.Generator().manual_seed(0)
+    samples: dict[int, list[float]] = {size: [] for size in sizes}
+    with torch.inference_mode():
+        embeds = family.encode("a red star")
+        noise = family.latents(width=spec.width, height=spec.height, generator=generator)
+        for repeat in range(repeats + 1):
+            for size in sizes:
+                latents, timesteps = noise.repeat(size, 1, 1, 1), torch.full((size,), TIMESTEP)
+                prompt_embeds = embeds.repeat(size, 1, 1)
+                start = time.thread_time()
+                family.predict(latents, timesteps, prompt_embeds)
+                if repeat > 0:  # the first of a size sets its kernels up
+                    samples[size].append(time.thread_time() - start)
+    return BatchCurve({size: statistics.median(times) for size, times in samples.items()})

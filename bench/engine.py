@@ -1,0 +1,286 @@
+"""`python -m bench.engine`: what does batching across jobs gain, in throughput and in waiting?
+
+On one core and in CPU seconds: forwards are real, waiting for arrivals is not. Each ratio is the
+median over rounds that measure what it compares one after the other.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.architectures import FLAT_GAIN, write_compute_bound_model
+from bench.arrivals import VirtualClock
+from bench.curve import BatchCurve, measure_curve
+from bench.gate import Gate
+from bench.latency import ENGINE, FIFO, POLICIES, Round, measure_round, measure_services
+from bench.mix import draw_mix
+from bench.pinning import pinned_to_one_core
+from bench.policies import Arrival, pick_equals, pick_first, serve_groups
+from bench.stock import StockPipeline
+from bench.throughput import Work, measure_engine, measure_groups
+from evals.report import Table, describe_machine, print_tables, write_page
+from models import CATALOG
+from shared.catalog import Catalog, ModelSpec
+from worker.engine import Engine, EngineConfig, ModelCache
+
+QUESTION = (
+    "What does batching across jobs gain, in throughput and in waiting? Stock diffusers draws one "
+    "job at a time (FIFO), static batching draws waiting jobs of equal parameters together, and "
+    "the engine advances all jobs together. One core, one thread, CPU seconds; ratios are medians "
+    "over rounds. Above load 1 FIFO falls ever further behind, so its figures grow with the trace."
+)
+MIX_SEED = 20_240
+ROUNDS, ROUNDS_QUICK = 5, 1
+#: Decks of the mix, twelve jobs each.
+THROUGHPUT_DECKS, STOCK_DECKS = 5, 2
+CURVE_REPEATS, CURVE_REPEATS_QUICK = 15, 5
+#: The load at which waiting must be shorter.
+GATED_LOAD = 0.8
+#: Decks of a trace by load. A queue takes its time to become what it is in the long run, at 0.8 of
+#: the capacity some fifty jobs; where a forward is slow, there is time for fewer.
+TRACES = {0.5: 3, GATED_LOAD: 15, 1.2: 3, 2.0: 3}
+SLOW_TRACES = {0.5: 2, GATED_LOAD: 3, 1.2: 2, 2.0: 2}
+TRACES_QUICK = {0.5: 1, GATED_LOAD: 3, 1.2: 1, 2.0: 1}
+
+
+class Rig:
+    """A model, warm in an engine that runs and in stock diffusers."""
+
+    def __init__(self, catalog: Path) -> None:
+        loaded = Catalog.load(catalog)
+        self.spec: ModelSpec = loaded.models[loaded.default]
+        models = ModelCache(loaded, "cpu")
+        self.family = models.get(self.spec.id)
+        self.stock = StockPipeline(self.spec)
+        # Each stage's own CPU time, whatever else has the core meanwhile.
+        self.engine = Engine(EngineConfig(), models, clock=time.thread_time)
+        self.engine.start()
+        for number, job in enumerate(draw_mix(self.spec, decks=1, seed=0)):
+            self.engine.submit(f"warm-up-{number}", job).result()
+            self.stock.run([job])
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputRound:
+    """What was measured in a row of the same mix."""
+
+    curve: BatchCurve
+    engine: Work
+    stock: Work
+    static: Work
+
+
+def main(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here.")
+    ] = None,
+    page_file: Annotated[
+        Path | None, typer.Option("--page", help="Write the tables here, as markdown.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One round of fewer jobs, no verdict.")
+    ] = False,
+) -> None:
+    """Print what the engine gains over stock diffusers and over static batching."""
+    rounds = range(ROUNDS_QUICK if quick else ROUNDS)
+    repeats = CURVE_REPEATS_QUICK if quick else CURVE_REPEATS
+    traces, slow_traces = (TRACES_QUICK, TRACES_QUICK) if quick else (TRACES, SLOW_TRACES)
+    with pinned_to_one_core(), tempfile.TemporaryDirectory() as folder:
+        rig = Rig(CATALOG)
+        work = [measure_work(rig, number, repeats) for number in rounds]
+        waits = [measure_waits(rig, number, traces) for number in rounds]
+        rig.engine.stop()
+        slow_rig = Rig(write_compute_bound_model(Path(folder)))
+        slow_curves = [rig_curve(slow_rig, repeats) for _ in rounds]
+        slow_waits = [measure_waits(slow_rig, number, slow_traces) for number in rounds]
+        slow_rig.engine.stop()
+    gates = judge(work, waits, slow_curves, slow_waits)
+    tables = [
+        _curve_table("A forward of the demo model", [one.curve for one in work]),
+        _curve_table("A forward of the compute-bound model", slow_curves),
+        _throughput_table(work),
+        _shares_table(work),
+        _latency_table("Waiting, demo model", waits),
+        _latency_table("Waiting, compute-bound model", slow_waits),
+        _gate_table(gates),
+    ]
+    print_tables(tables)
+    if json_file is not None:
+        figures = _describe(work, waits, slow_curves, slow_waits, gates)
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+    if page_file is not None:
+        title = "What batching across jobs gains"
+        write_page(page_file, title, QUESTION, tables, _command(page_file, quick=quick))
+    missed = [gate.name for gate in gates if not gate.passes]
+    verdict = f"missed: {', '.join(missed)}" if missed else "all targets are reached"
+    print(f"engine, medians of {len(rounds)} rounds: {verdict}")  # noqa: T201
+    sys.exit(1 if missed and not quick else 0)
+
+
+def measure_work(rig: Rig, number: int, curve_repeats: int) -> ThroughputRound:
+    """Measure throughput with always enough to do."""
+    jobs = draw_mix(rig.spec, decks=THROUGHPUT_DECKS, seed=MIX_SEED + number)
+    few = jobs[: len(jobs) * STOCK_DECKS // THROUGHPUT_DECKS]
+    equals = partial(pick_equals, max_rows=rig.spec.max_rows)
+    return ThroughputRound(
+        curve=rig_curve(rig, curve_repeats),
+        engine=measure_engine(rig.engine, jobs),
+        stock=measure_groups(few, pick_first, rig.stock.run),
+        static=measure_groups(few, equals, rig.stock.run),
+    )
+
+
+def measure_waits(rig: Rig, number: int, decks: Mapping[float, int]) -> Round:
+    """Measure latencies under arrivals, static batching, which has no target, in one round only."""
+    seed = MIX_SEED + number
+    few = draw_mix(rig.spec, decks=STOCK_DECKS, seed=seed)
+    equals = partial(pick_equals, max_rows=rig.spec.max_rows)
+
+    def serve_static(arrivals: Sequence[Arrival]) -> list[float]:
+        return serve_groups(arrivals, equals, rig.stock.run, VirtualClock())
+
+    return measure_round(
+        {load: draw_mix(rig.spec, decks=count, seed=seed) for load, count in decks.items()},
+        measure_services(few, rig.stock.run),
+        rig.engine,
+        run_static=serve_static if number == 0 else None,
+        seed=number,
+    )
+
+
+def rig_curve(rig: Rig, repeats: int) -> BatchCurve:
+    """Measure a rig's forward up to the most rows that its engine gives it."""
+    return measure_curve(rig.family, range(1, rig.spec.max_rows + 1), repeats=repeats)
+
+
+def judge(
+    work: Sequence[ThroughputRound],
+    waits: Sequence[Round],
+    slow_curves: Sequence[BatchCurve],
+    slow_waits: Sequence[Round],
+) -> list[Gate]:
+    """Compare the medians with what they must reach."""
+    mean, p95 = _ratios(waits, GATED_LOAD, ENGINE)
+    slow_mean = max(_ratios(slow_waits, load, ENGINE)[0] for load in SLOW_TRACES)
+    flat = statistics.median(curve.gain for curve in slow_curves)
+    allowed = statistics.median(one.engine.rate / one.curve.best_rate for one in work)
+    forward = statistics.median(one.engine.shares["forward"] for one in work)
+    return [
+        Gate("throughput / what the forward's batch curve allows", allowed, at_least=0.9),
+        Gate("share of the engine's time in the forward", forward, at_least=0.9),
+        Gate(f"mean latency at {GATED_LOAD} / FIFO", mean, at_most=0.5),
+        Gate(f"p95 latency at {GATED_LOAD} / FIFO", p95, at_most=0.5),
+        Gate("compute-bound: what batching gains", flat, at_most=FLAT_GAIN),
+        Gate("compute-bound: mean latency / FIFO, worst load", slow_mean, at_most=1.05),
+    ]
+
+
+def _ratios(rounds: Sequence[Round], load: float, policy: str) -> tuple[float, float]:
+    """Compare mean and p95 with FIFO's in the same round."""
+    pairs = [(one[load, policy], one[load, FIFO]) for one in rounds if (load, policy) in one]
+    return (
+        statistics.median(latency.mean / fifo.mean for latency, fifo in pairs),
+        statistics.median(latency.p95 / fifo.p95 for latency, fifo in pairs),
+    )
+
+
+def _curve_table(title: str, curves: Sequence[BatchCurve]) -> Table:
+    rows = []
+    for size in curves[0].seconds:
+        seconds = statistics.median(curve.seconds[size] for curve in curves)
+        gain = statistics.median(size * curve.seconds[1] / curve.seconds[size] for curve in curves)
+        rows.append([str(size), f"{1000 * seconds:.1f}", f"{gain:.2f}"])
+    return Table(title, ["rows", "CPU ms", "rows per s / one row's"], rows)
+
+
+def _throughput_table(work: Sequence[ThroughputRound]) -> Table:
+    columns = ["throughput", "rows per CPU s", "/ stock", "/ what the forward allows"]
+    rows = []
+    for name in ("stock", "static", "engine"):
+        rates = [getattr(one, name).rate for one in work]
+        to_stock = [rate / one.stock.rate for rate, one in zip(rates, work, strict=True)]
+        to_allowed = [rate / one.curve.best_rate for rate, one in zip(rates, work, strict=True)]
+        rows.append(
+            [name, f"{statistics.median(rates):.1f}", _spread(to_stock), _spread(to_allowed)]
+        )
+    return Table("Throughput with always enough to do", columns, rows)
+
+
+def _shares_table(work: Sequence[ThroughputRound]) -> Table:
+    rows = [
+        [stage, _spread([100 * one.engine.shares[stage] for one in work], digits=1)]
+        for stage in work[0].engine.shares
+    ]
+    return Table("Where the engine's time goes", ["stage", "% of CPU time"], rows)
+
+
+def _latency_table(title: str, rounds: Sequence[Round]) -> Table:
+    columns = ["load", "policy", "jobs", "rounds", "mean", "p95", "mean / FIFO", "p95 / FIFO"]
+    rows = []
+    for load, policy in sorted(rounds[0], key=lambda cell: (cell[0], POLICIES.index(cell[1]))):
+        seen = [one[load, policy] for one in rounds if (load, policy) in one]
+        figures = [
+            statistics.median(latency.mean for latency in seen),
+            statistics.median(latency.p95 for latency in seen),
+            *_ratios(rounds, load, policy),
+        ]
+        counts = [str(seen[0].num_jobs), str(len(seen))]
+        rows.append([f"{load:g}", policy, *counts, *(f"{x:.2f}" for x in figures)])
+    return Table(f"{title}: in mean times of one job alone", columns, rows, num_names=2)
+
+
+def _gate_table(gates: Sequence[Gate]) -> Table:
+    rows = [
+        [gate.name, f"{gate.value:.3f}", gate.limit, "" if gate.passes else "missed"]
+        for gate in gates
+    ]
+    return Table("Targets", ["figure", "median", "target", ""], rows)
+
+
+def _spread(values: Iterable[float], *, digits: int = 2) -> str:
+    ranked = sorted(values)
+    low, middle, high = ranked[0], statistics.median(ranked), ranked[-1]
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _command(page_file: Path, *, quick: bool) -> str:
+    return f"python -m bench.engine {'--quick ' if quick else ''}--page {page_file}"
+
+
+def _describe(
+    work: Sequence[ThroughputRound],
+    waits: Sequence[Round],
+    slow_curves: Sequence[BatchCurve],
+    slow_waits: Sequence[Round],
+    gates: Sequence[Gate],
+) -> dict[str, Any]:
+    return {
+        "machine": dict(describe_machine()),
+        "throughput": [asdict(one) for one in work],
+        "latency": [_describe_round(one) for one in waits],
+        "compute_bound": {
+            "curves": [asdict(curve) for curve in slow_curves],
+            "latency": [_describe_round(one) for one in slow_waits],
+        },
+        "gates": [asdict(gate) | {"passes": gate.passes} for gate in gates],
+    }
+
+
+def _describe_round(one: Round) -> list[dict[str, Any]]:
+    return [
+        {"load": load, "policy": policy} | asdict(latency)
+        for (load, policy), latency in one.items()
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)
