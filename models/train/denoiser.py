@@ -35,13 +35,6 @@ CAPTION_DROPOUT = 0.1
 #: Loss weight min(snr + 1, this) / (snr + 1): the common min(snr, 5) starves the noisy steps, at
 #: which layout and objects are decided.
 SNR_LIMIT = 10.0
-#: Half of the timesteps come from this range, the other half from all.
-MIDDLE = (300, 900)
-#: How much more the cells of objects weigh where there is no noise; less with noise, since what
-#: hides where things are must not make them likelier. Small ones would hardly count otherwise.
-OBJECT_WEIGHT = 3.0
-#: Of the second task, beside the squared error.
-LAYOUT_WEIGHT = 0.1
 CLIP_NORM = 1.0
 CHECKPOINT_EVERY = 250
 #: One of so many of a batch is rendered and encoded anew.
@@ -53,18 +46,81 @@ Scheduler = Any
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """What a part of the training looks at. Its learning rate warms up and goes down to nothing."""
+
+    steps: int
+    learning_rate: float
+    warmup: int
+    #: Share of pictures with two objects.
+    two_objects: float
+    #: Half of the timesteps come from this range, the other half from all.
+    middle: tuple[int, int]
+    #: How much more the cells of objects weigh where there is no noise; less with noise, since what
+    #: hides where things are must not make them likelier. Small ones would hardly count otherwise.
+    object_weight: float
+    #: Of the second task, beside the squared error.
+    layout_weight: float
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 1."""
+        share = min(step / self.warmup, 1 - (step - 1) / self.steps)
+        return self.learning_rate * share
+
+
+def learn_to_draw(steps: int) -> Stage:
+    """Learn what things look like."""
+    return Stage(
+        steps,
+        learning_rate=1.2e-3,
+        warmup=200,
+        two_objects=0.6,
+        middle=(300, 900),
+        object_weight=3.0,
+        layout_weight=0.1,
+    )
+
+
+def learn_to_arrange(steps: int) -> Stage:
+    """Learn which of two objects goes where.
+
+    That is decided in the noise and says little about pixels: after the first stage alone both
+    objects were there in 93% of the pictures, and in the asked order in 43%.
+    """
+    return Stage(
+        steps,
+        learning_rate=0.84e-3,
+        warmup=100,
+        two_objects=0.8,
+        middle=(500, 1000),
+        object_weight=0.0,
+        layout_weight=0.3,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class DenoiserTraining:
     """How long and how; sizes are those of one process."""
 
-    steps: int
+    stages: tuple[Stage, ...]
     reading_steps: int
     batch_size: int = 32
-    learning_rate: float = 1.2e-3
-    warmup: int = 200
     weight_decay: float = 0.01
     ema_decay: float = 0.999
-    two_objects: float = 0.6
     seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """All stages' together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def locate(self, step: int) -> tuple[Stage, int]:
+        """Return the stage of a step, and the step's number in it, both counted from 1."""
+        for stage in self.stages:
+            if step <= stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise ValueError("the training has fewer steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +218,13 @@ def _train(
     use_plain_attention(denoiser.unet, denoiser.text_encoder)
     optimizer = torch.optim.AdamW(
         denoiser.parameters(),
-        lr=training.learning_rate,
+        lr=0.0,  # each step sets its own
         betas=(0.9, 0.99),
         weight_decay=training.weight_decay,
         fused=True,
     )
     noising: Scheduler = DDPMScheduler(**TRAINING_SCHEDULE)  # type: ignore[no-untyped-call]
-    pool = LatentPool(vae, two_objects=training.two_objects)
+    pool = LatentPool(vae)
     path = folder / "denoiser.safetensors"
     journal = Journal(folder / "denoiser.csv", every=50)
     first = checkpoint.load(path, denoiser.modules, optimizer) + 1
@@ -179,21 +235,22 @@ def _train(
             Journal(folder / "reading.csv", every=50),
             rank,
             steps=training.reading_steps,
-            two_objects=training.two_objects,
+            two_objects=training.stages[0].two_objects,
         )
     for step in range(first, training.steps + 1):
         # Functions of the step: a training that was stopped goes on with new data, not the old.
         rng = random.Random(f"denoiser {training.seed} {rank.index} {step}")  # noqa: S311
         generator = torch.Generator().manual_seed(step * rank.count + rank.index)
+        stage, step_of_stage = training.locate(step)
         for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * _rate(step, training)
+            group["lr"] = stage.rate(step_of_stage)
         fresh = training.batch_size if step == first else training.batch_size // FRESH_ONE_IN
-        pool.refresh(rng, max(fresh, 1))
+        pool.refresh(rng, max(fresh, 1), two_objects=stage.two_objects)
         captions, latents = pool.sample(rng, training.batch_size)
         texts = ["" if rng.random() < CAPTION_DROPOUT else caption.text for caption in captions]
         tokens = tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
         layouts = torch.stack([map_layout(caption.scene) for caption in captions])
-        losses = _losses(denoiser, noising, latents, layouts, tokens, generator)
+        losses = _losses(denoiser, noising, stage, latents, layouts, tokens, generator)
         optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         rank.average_gradients(denoiser.parameters())
@@ -207,14 +264,10 @@ def _train(
                 checkpoint.save(path, step, denoiser.modules, optimizer)
 
 
-def _rate(step: int, training: DenoiserTraining) -> float:
-    """Warm up, then go down to nothing in a line."""
-    return min(step / training.warmup, 1 - (step - 1) / training.steps)
-
-
 def _losses(
     denoiser: Denoiser,
     noising: Scheduler,
+    stage: Stage,
     latents: Tensor,
     layouts: Tensor,
     tokens: Tensor,
@@ -223,7 +276,7 @@ def _losses(
     """Return the loss, the plain error of the prediction, and the second task's loss."""
     count = len(latents)
     everywhere = torch.randint(0, noising.config.num_train_timesteps, (count,), generator=generator)
-    middle = torch.randint(*MIDDLE, (count,), generator=generator)
+    middle = torch.randint(*stage.middle, (count,), generator=generator)
     timesteps = torch.where(torch.arange(count) % 2 == 0, everywhere, middle)
     noise = torch.randn(latents.shape, generator=generator)
     noisy = noising.add_noise(latents, noise, timesteps)
@@ -242,7 +295,9 @@ def _losses(
     errors = (prediction - target).square().mean(dim=1)  # [B, h, w]
     weights = (snr + 1).clamp(max=SNR_LIMIT) / (snr + 1)
     covered = nn.functional.interpolate((layouts[:, :1] > 0).float(), size=errors.shape[1:])[:, 0]
-    weights = weights[:, None, None] * (1 + OBJECT_WEIGHT * alpha_bar[:, None, None] * covered)
+    weights = weights[:, None, None] * (
+        1 + stage.object_weight * alpha_bar[:, None, None] * covered
+    )
     layout = denoiser.layout_head.loss(features[0].float(), layouts)
-    loss = (weights * errors).mean() + LAYOUT_WEIGHT * layout
+    loss = (weights * errors).mean() + stage.layout_weight * layout
     return {"loss": loss, "error": errors.mean(), "layout": layout}

@@ -16,14 +16,13 @@ CAPACITY = 40_000
 class LatentPool:
     """Encoded scenes to draw batches from. A caption is drawn anew each time."""
 
-    def __init__(self, vae: Vae, *, two_objects: float) -> None:
+    def __init__(self, vae: Vae) -> None:
         self._vae = vae
-        self._two_objects = two_objects
         self._entries: deque[tuple[Scene, Tensor]] = deque(maxlen=CAPACITY)
 
-    def refresh(self, rng: random.Random, count: int) -> None:
-        """Draw and encode some new scenes."""
-        scenes = [draw_scene(rng, two_objects=self._two_objects) for _ in range(count)]
+    def refresh(self, rng: random.Random, count: int, *, two_objects: float) -> None:
+        """Draw and encode some new scenes, a share of them with two objects."""
+        scenes = [draw_scene(rng, two_objects=two_objects) for _ in range(count)]
         with torch.no_grad():
             latents = self._vae.encode(to_tensor(scenes)).latent_dist.mean
         self._entries.extend(zip(scenes, latents, strict=True))

@@ -136,7 +136,7 @@ def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> Non
 @pytest.mark.timeout(600)
 def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
     train, judge = blocks_of(HOW_TO / "train-the-demo-model.md")
-    few = " --vae-steps 2 --reading-steps 50 --denoiser-steps 2"
+    few = " --vae-steps 2 --reading-steps 50 --drawing-steps 2 --arranging-steps 1"
     reader.run(Block(train.page, "sh", train.text.rstrip() + few), timeout_s=200)
     work = reader.folder / ".train" / "demo"
     assert (work / "model" / "model_index.json").exists()

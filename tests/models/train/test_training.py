@@ -11,7 +11,13 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from models.train import checkpoint
-from models.train.denoiser import DenoiserTraining, make_denoiser, train_denoiser
+from models.train.denoiser import (
+    DenoiserTraining,
+    learn_to_arrange,
+    learn_to_draw,
+    make_denoiser,
+    train_denoiser,
+)
 from models.train.export import export
 from models.train.journal import Journal, plot
 from models.train.tokenizer import MAX_TOKENS, make_tokenizer
@@ -66,7 +72,8 @@ def test_a_training_learns_stops_and_goes_on(tmp_path: Path, tokenizer: CLIPToke
     modules = {"vae": make_vae()}
     assert checkpoint.load(tmp_path / "vae.safetensors", modules) == 8
 
-    training = DenoiserTraining(steps=3, reading_steps=2, batch_size=2, warmup=1)
+    stages = (learn_to_draw(2), learn_to_arrange(1))
+    training = DenoiserTraining(stages, reading_steps=2, batch_size=2)
     denoiser = train_denoiser(tmp_path, vae, tokenizer, training, processes=1)
     fresh = make_denoiser(tokenizer, seed=0)
     assert not torch.equal(denoiser.ema_unet.conv_in.weight, fresh.ema_unet.conv_in.weight)
@@ -94,6 +101,23 @@ def test_a_training_of_two_processes_gives_the_same_weights_each_time(tmp_path: 
         checkpoint.load(folder / "vae.safetensors", {"vae": vae})
     pairs = zip(states[0].parameters(), states[1].parameters(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
+
+
+def test_each_stage_warms_up_and_goes_down_to_nothing() -> None:
+    first, second = learn_to_draw(1000), learn_to_arrange(500)
+    training = DenoiserTraining((first, second), reading_steps=1)
+    assert training.steps == 1500
+    assert training.locate(1000) == (first, 1000)
+    assert training.locate(1001) == (second, 1)
+    with pytest.raises(ValueError, match="fewer steps"):
+        training.locate(1501)
+    for stage in training.stages:
+        rates = [stage.rate(step) for step in range(1, stage.steps + 1)]
+        peak = rates.index(max(rates))
+        assert rates[: peak + 1] == sorted(rates[: peak + 1])
+        assert rates[peak:] == sorted(rates[peak:], reverse=True)
+        assert rates[0] < stage.learning_rate / 50
+        assert rates[-1] == pytest.approx(stage.learning_rate / stage.steps)
 
 
 def test_a_checkpoint_brings_everything_back(tmp_path: Path) -> None:
