@@ -18,6 +18,7 @@ from worker.engine.intake import Intake
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.runner import Runner, as_job_error
+from worker.engine.source import SourceImage
 from worker.engine.trajectory import Trajectory
 
 #: Finished latents that may wait for the decoder before the step loop waits too.
@@ -33,6 +34,7 @@ class _Run:
     id: int
     job_id: str
     request: GenerationRequest
+    source: SourceImage | None
     future: "Future[JobResult]" = field(default_factory=Future)
     trajectories: list[Trajectory] = field(default_factory=list)
     #: Trajectories that went on from the batch to the decoder.
@@ -55,8 +57,8 @@ class _Run:
 class Engine:
     """Advance all jobs together on one device.
 
-    Three threads: one encodes prompts, one owns the batch and steps it, one decodes pictures. A job
-    passes from one to the next and never back.
+    Three threads: one encodes prompts and pictures, one owns the batch and steps it, one decodes.
+    A job passes from one to the next and never back.
     """
 
     def __init__(
@@ -103,15 +105,20 @@ class Engine:
         for thread in self._threads:
             thread.join()
 
-    def submit(self, job_id: str, request: GenerationRequest) -> "Future[JobResult]":
-        """Let a job join at the next step boundary.
+    def submit(
+        self, job_id: str, request: GenerationRequest, source: SourceImage | None = None
+    ) -> "Future[JobResult]":
+        """Let a job join at the next step boundary; `source` is what one with a strength starts at.
 
         The future raises JobCanceled, EngineStopped or a JobError if the job ends without a result.
 
         Raises:
             EngineStopped: The engine takes no more jobs.
+            ValueError: The request has a strength and no source comes with it, or the reverse.
         """
-        run = _Run(next(self._run_ids), job_id, request)
+        if (source is None) != (request.strength is None):
+            raise ValueError("a source goes with a strength")
+        run = _Run(next(self._run_ids), job_id, request, source)
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
@@ -170,7 +177,7 @@ class Engine:
                 self._end(run, run.stop)
                 continue
             try:
-                run.trajectories = self._intake.prepare(run.id, run.request)
+                run.trajectories = self._intake.prepare(run.id, run.request, run.source)
             except Exception as error:
                 self._end(run, as_job_error(error, "the request could not be prepared"))
             else:
