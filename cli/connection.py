@@ -37,8 +37,9 @@ def connect(url: str | None, api_key: str | None) -> Client:
     url = url or _read_variable("LATENTQ_URL")
     api_key = api_key or _read_variable("LATENTQ_API_KEY")
     if url is None or api_key is None:
-        nearby = _read_nearby()
-        url, api_key = url or nearby["base_url"], api_key or nearby["api_key"]
+        hint = "set LATENTQ_URL and LATENTQ_API_KEY"
+        url = url or read_nearby("base_url", otherwise=hint)
+        api_key = api_key or read_nearby("api_key", otherwise=hint)
     if not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"{url!r} is no URL: it must begin with http:// or https://")
     return Client(url, api_key)
@@ -55,12 +56,13 @@ def _read_variable(name: str) -> str | None:
     return value or None
 
 
-def _read_nearby() -> dict[str, str]:
+def read_nearby(name: str, *, otherwise: str) -> str:
+    """Read what a `latentq up` next to us says of itself.
+
+    Raises:
+        ConfigurationError: There is none; says what to do `otherwise`.
+    """
     try:
-        connection = json.loads(NEARBY.read_text())
-        nearby = {name: str(connection[name]) for name in ("base_url", "api_key")}
+        return str(json.loads(NEARBY.read_text())[name])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            "set LATENTQ_URL and LATENTQ_API_KEY, or stand where `latentq up` was started"
-        ) from error
-    return nearby
+        raise ConfigurationError(f"{otherwise}, or stand where `latentq up` was started") from error

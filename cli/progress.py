@@ -12,6 +12,8 @@ from latentq_client import Client, Job
 
 #: Pause between two looks at all jobs, in seconds.
 POLL_S = 0.25
+#: In columns: a terminal of 80 has room for the demo's labels beside it.
+BAR_WIDTH = 16
 STYLES = {
     "queued": "dim",
     "running": "cyan",
@@ -60,7 +62,7 @@ class _Bars(AbstractContextManager["_Bars"]):
     def __init__(self, console: Console, jobs: Sequence[Job], label: Callable[[Job], str]) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=BAR_WIDTH),
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}"),
             console=console,

@@ -10,8 +10,13 @@ from uuid import UUID
 from shared.errors import ErrorCode
 from shared.request import GenerationRequest
 
-#: A job whose worker was lost this often fails: it may be what kills the workers. Attempts that a
-#: worker handed back while shutting down do not count.
+#: A crash costs every job of the process an attempt, the guilty one and its neighbours. After so
+#: many lost leases a job is suspected, and runs alone in its worker.
+SUSPECTED_AFTER = 2
+#: A job that was alone so often when its worker was lost is what kills the workers: it fails.
+MAX_LOST_ALONE = 3
+#: And so does one that lost this many leases in whatever company. Attempts that a worker handed
+#: back while shutting down never count.
 MAX_LOST_LEASES = 8
 
 
@@ -137,6 +142,8 @@ class Claim:
     tenant: str
     request: GenerationRequest
     deadline_at: datetime
+    #: It may be what kills workers, and shall run alone.
+    is_suspected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +155,12 @@ class Success:
     execution: Mapping[str, Any]
 
 
-def status_after_lost_lease(*, lost_leases: int, cancel_requested: bool) -> JobStatus:
+def status_after_lost_lease(
+    *, lost_leases: int, lost_alone: int, cancel_requested: bool
+) -> JobStatus:
     """Decide where a job goes whose worker stopped answering, this loss counted in."""
     if cancel_requested:
         return JobStatus.CANCELED
-    if lost_leases >= MAX_LOST_LEASES:
+    if lost_alone >= MAX_LOST_ALONE or lost_leases >= MAX_LOST_LEASES:
         return JobStatus.FAILED
     return JobStatus.QUEUED

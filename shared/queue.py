@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 #: The one Celery task.
 TASK_GENERATE = "latentq.generate"
 CANCEL_CHANNEL = "latentq.cancel"
+#: Missing where Redis was emptied, or is a new one.
+EPOCH_KEY = "latentq.epoch"
 #: How long a silent server may hold up a call, in seconds.
 SOCKET_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 2
@@ -118,6 +120,17 @@ class JobQueue:
         except redis.RedisError as error:
             raise ServiceUnavailable("Redis does not answer") from error
         return length
+
+    def begin_epoch(self) -> bool:
+        """Tell whether all messages are gone since the last call of any process, once.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer.
+        """
+        try:
+            return bool(self._redis.set(EPOCH_KEY, "1", nx=True))
+        except redis.RedisError as error:
+            raise ServiceUnavailable("Redis does not answer") from error
 
     def announce_cancel(self, job_id: str) -> None:
         """Tell the worker that runs a job to stop it.

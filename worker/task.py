@@ -15,6 +15,7 @@ from shared.job import Artifact, Claim, Success
 from shared.storage import ObjectStore, artifact_key
 from shared.vocab import Determinism
 from worker.artifact import encode_image
+from worker.company import Company
 from worker.engine import Engine, EngineStopped, JobCanceled, JobResult
 from worker.lease import LeaseKeeper
 
@@ -58,20 +59,38 @@ class GenerateTask:
         self._engine = engine
         self._store = store
         self._clock = clock
+        self._company = Company()
 
     def run(self, job_id: str) -> None:
         """Run a job that a message told of, if it still wants to be run."""
+        # Before the claim: whoever waits for one that runs alone holds no lease that it could cost.
+        with self._company.together():
+            claim = self._claim(job_id)
+            if claim is None:
+                return  # the message was late or double
+            if not claim.is_suspected:
+                self._run_kept(claim)
+                return
+        with self._company.alone():
+            self._run_kept(claim)
+
+    def _claim(self, job_id: str) -> Claim | None:
         claimed_at = self._clock()
         claim = self._leases.claim(job_id, worker=self._identity.name)
-        if claim is None:
-            return  # the message was late or double
-        with structlog.contextvars.bound_contextvars(job_id=job_id, attempt=claim.lease.attempt):
+        if claim is not None:
             self._keeper.hold(claim.lease, claimed_at=claimed_at)
-            log.info("job_started")
+        return claim
+
+    def _run_kept(self, claim: Claim) -> None:
+        lease = claim.lease
+        with structlog.contextvars.bound_contextvars(job_id=lease.job_id, attempt=lease.attempt):
+            log.info("job_started", alone=claim.is_suspected)
             try:
-                self._run_claimed(claim)
+                # The lease may have run out while others ended.
+                if not claim.is_suspected or self._leases.begin_alone(lease):
+                    self._run_claimed(claim)
             finally:
-                self._keeper.drop(claim.lease)
+                self._keeper.drop(lease)
 
     def _run_claimed(self, claim: Claim) -> None:
         lease = claim.lease

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from cli.database import open_database
+
 
 def api(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -34,7 +36,7 @@ def dispatcher() -> None:
 def migrate() -> None:
     """Bring the database to the version of this code."""
     from shared.db.migrate import upgrade
-    from shared.db.session import make_engine
     from shared.settings import DatabaseSettings
 
-    upgrade(make_engine(DatabaseSettings.read().database_url.get_secret_value()))
+    with open_database(DatabaseSettings.read().database_url.get_secret_value()) as database:
+        upgrade(database)

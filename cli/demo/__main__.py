@@ -20,11 +20,13 @@ from shared.errors import ConfigurationError
 OUTPUT = Path("demo-output")
 #: One for each of two cores.
 NUM_WORKERS = 2
+#: Columns that the widest row of the table needs, and some.
+WIDTH = 100
 
 
 def main() -> int:
     """Start everything, draw, save, show, stop everything; returns the exit code."""
-    console = Console(highlight=False)
+    console = make_console()
     started = time.monotonic()
     console.print("Starting PostgreSQL, Valkey, SeaweedFS, the API, the dispatcher and 2 workers.")
     with (
@@ -47,6 +49,12 @@ def main() -> int:
     console.print(f"{len(pictures)} pictures are in {OUTPUT}/: open index.html there.")
     console.print(f"Everything is stopped again, after {time.monotonic() - started:.0f} s.")
     return 0 if all(job.status == "succeeded" for job in done) else 1
+
+
+def make_console() -> Console:
+    """Make a console; a file or a pipe takes wider lines than a terminal may."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
 
 
 def save_pictures(client: Client, jobs: Sequence[Job], folder: Path) -> list[Picture]:
@@ -78,7 +86,7 @@ def describe(jobs: Sequence[Job]) -> Table:
     table.add_column("job", justify="right")
     for name in ("preset", "sampler", "schedule"):
         table.add_column(name, overflow="fold")
-    for name in ("steps", "guidance", "queue ms", "run ms", "rows"):
+    for name in ("steps", "guid-\nance", "queue\nms", "run\nms", "rows"):
         table.add_column(name, justify="right")
     table.add_column("result")
     for number, job in enumerate(jobs, start=1):
@@ -106,10 +114,7 @@ def _milliseconds(start: datetime | None, end: datetime | None) -> str:
 
 def _label(number: int, job: Job) -> str:
     request = job.request
-    return (
-        f"{number:2d} {job.preset:9} {request['sampler']:8} {request['schedule']:6} "
-        f"{request['steps']:3d} steps, guidance {request['guidance']:g}"
-    )
+    return f"{number:2d} {job.preset:9} {request['sampler']:16} {request['schedule']:11}"
 
 
 if __name__ == "__main__":

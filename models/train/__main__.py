@@ -19,7 +19,7 @@ def main(
     processes: Annotated[int, typer.Option(help="One for each core.", min=1)] = 2,
     vae_steps: Annotated[int, typer.Option(help="Of the autoencoder.", min=1)] = 6_000,
     reading_steps: Annotated[int, typer.Option(help="Of the text encoder alone.", min=1)] = 600,
-    denoiser_steps: Annotated[int, typer.Option(help="Of the denoiser.", min=1)] = 18_000,
+    denoiser_steps: Annotated[int, typer.Option(help="Of the denoiser.", min=1)] = 15_000,
 ) -> None:
     """Train the demo model; a training that was stopped goes on when it is started again."""
     work.mkdir(parents=True, exist_ok=True)

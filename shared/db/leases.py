@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from shared.db.rows import artifact_values
 from shared.db.tables import artifacts, attempts, jobs, workers
 from shared.errors import ErrorCode
-from shared.job import AttemptOutcome, Claim, JobStatus, Lease, Success
+from shared.job import SUSPECTED_AFTER, AttemptOutcome, Claim, JobStatus, Lease, Success
 from shared.request import GenerationRequest
 
 
@@ -63,7 +63,13 @@ class LeaseRepository:
                 lease_token=token,
                 lease_until=sa.func.now() + self._lease,
             )
-            .returning(jobs.c.tenant, jobs.c.request, jobs.c.attempt, jobs.c.deadline_at)
+            .returning(
+                jobs.c.tenant,
+                jobs.c.request,
+                jobs.c.attempt,
+                jobs.c.deadline_at,
+                jobs.c.lost_leases,
+            )
         )
         with self._engine.begin() as connection:
             row = connection.execute(statement).one_or_none()
@@ -80,7 +86,22 @@ class LeaseRepository:
             tenant=row.tenant,
             request=GenerationRequest.model_validate(row.request),
             deadline_at=row.deadline_at,
+            is_suspected=row.lost_leases >= SUSPECTED_AFTER,
         )
+
+    def begin_alone(self, lease: Lease) -> bool:
+        """Note that nothing else runs beside a suspected job."""
+        statement = (
+            attempts.update()
+            .where(
+                attempts.c.job_id == lease.job_id,
+                attempts.c.token == lease.token,
+                attempts.c.ended_at.is_(None),
+            )
+            .values(is_alone=True)
+        )
+        with self._engine.begin() as connection:
+            return connection.execute(statement).rowcount == 1
 
     def beat(self, beats: Iterable[Beat]) -> BeatAnswer:
         """Prolong the leases of a whole process and write its progress in one statement."""

@@ -1,10 +1,12 @@
 """Take back what nobody looks after any more."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from shared.db.tables import attempts, jobs
 from shared.errors import ErrorCode
-from shared.job import MAX_LOST_LEASES, AttemptOutcome, JobStatus, status_after_lost_lease
+from shared.job import AttemptOutcome, JobStatus, status_after_lost_lease
 
 #: Most rows of one transaction; what is left comes with the next.
 BATCH = 200
@@ -19,20 +21,25 @@ class RescueRepository:
     def take_back_expired_leases(self) -> dict[str, JobStatus]:
         """Move on every running job whose lease ran out; returns where each of them went."""
         expired = (
-            sa.select(jobs.c.id, jobs.c.attempt, jobs.c.lost_leases, jobs.c.cancel_requested_at)
+            sa.select(jobs, attempts.c.is_alone)
+            .join(
+                attempts,
+                sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.attempt == jobs.c.attempt),
+            )
             .where(jobs.c.status == JobStatus.RUNNING, jobs.c.lease_until < sa.func.now())
             .limit(BATCH)
             # A row that is being finished right now is none of ours.
-            .with_for_update(skip_locked=True)
+            .with_for_update(of=jobs, skip_locked=True)
         )
         moved = {}
         with self._engine.begin() as connection:
             for row in connection.execute(expired).all():
                 status = status_after_lost_lease(
                     lost_leases=row.lost_leases + 1,
+                    lost_alone=row.lost_alone + row.is_alone,
                     cancel_requested=row.cancel_requested_at is not None,
                 )
-                self._take_back(connection, row.id, attempt=row.attempt, status=status)
+                self._take_back(connection, row, status)
                 moved[row.id] = status
         return moved
 
@@ -70,12 +77,11 @@ class RescueRepository:
                 )
         return ids
 
-    def _take_back(
-        self, connection: sa.Connection, job_id: str, *, attempt: int, status: JobStatus
-    ) -> None:
+    def _take_back(self, connection: sa.Connection, row: sa.Row[Any], status: JobStatus) -> None:
         changes = {
             "status": status,
-            "lost_leases": jobs.c.lost_leases + 1,
+            "lost_leases": row.lost_leases + 1,
+            "lost_alone": row.lost_alone + row.is_alone,
             "lease_token": None,
             "lease_until": None,
             "iteration": 0,
@@ -87,11 +93,12 @@ class RescueRepository:
         if status is JobStatus.FAILED:
             changes["error_code"] = ErrorCode.WORKER_LOST
             changes["error_message"] = (
-                f"{MAX_LOST_LEASES} workers were lost while they ran this job"
+                f"{row.lost_leases + 1} workers were lost while they ran this job, "
+                f"{row.lost_alone + row.is_alone} of them while nothing else ran"
             )
-        connection.execute(jobs.update().where(jobs.c.id == job_id).values(changes))
+        connection.execute(jobs.update().where(jobs.c.id == row.id).values(changes))
         connection.execute(
             attempts.update()
-            .where(attempts.c.job_id == job_id, attempts.c.attempt == attempt)
+            .where(attempts.c.job_id == row.id, attempts.c.attempt == row.attempt)
             .values(ended_at=sa.func.now(), outcome=AttemptOutcome.LOST)
         )

@@ -38,6 +38,8 @@ jobs = sa.Table(
     sa.Column("finished_at", _TIME),
     sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
     sa.Column("lost_leases", sa.Integer, nullable=False, server_default="0"),
+    # Those of them that it lost while it ran alone.
+    sa.Column("lost_alone", sa.Integer, nullable=False, server_default="0"),
     sa.Column("lease_token", sa.Uuid),
     sa.Column("lease_until", _TIME),
     sa.Column("iteration", sa.Integer, nullable=False, server_default="0"),
@@ -82,9 +84,24 @@ attempts = sa.Table(
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("token", sa.Uuid, nullable=False),
     sa.Column("worker", sa.Text, nullable=False),
+    # Nothing else ran in the worker.
+    sa.Column("is_alone", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("started_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("ended_at", _TIME),
     sa.Column("outcome", sa.Text),
+)
+
+# Written by triggers on `jobs`, never by this code; without a foreign key, since it outlives jobs.
+transitions = sa.Table(
+    "transitions",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("job_id", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("from_status", sa.Text),
+    sa.Column("to_status", sa.Text, nullable=False),
+    sa.Column("at", _TIME, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index("ix_transitions_job", "job_id", "id"),
 )
 
 artifacts = sa.Table(

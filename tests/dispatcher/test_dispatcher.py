@@ -62,12 +62,30 @@ def test_a_lost_message_is_sent_again_when_it_is_old(
 ) -> None:
     jobs.insert(make_job())
     dispatcher.run_once()
-    redis.Redis.from_url(servers.redis_url).flushall()
+    redis.Redis.from_url(servers.redis_url).delete(QUEUE)
     dispatcher.run_once()
     assert queue.length(QUEUE) == 0
     age(database, "dispatched_at", REDISPATCH_S + 1)
     dispatcher.run_once()
     assert queue.length(QUEUE) == 1
+
+
+def test_all_messages_of_a_redis_that_was_emptied_are_sent_again_at_once(
+    jobs: JobRepository,
+    dispatcher: Dispatcher,
+    queue: JobQueue,
+    make_job: NewJobs,
+    database: sa.Engine,
+    servers: Servers,
+) -> None:
+    for _ in range(3):
+        jobs.insert(make_job())
+    dispatcher.run_once()
+    redis.Redis.from_url(servers.redis_url).flushall()
+    other = Dispatcher(database, queue, redispatch_s=REDISPATCH_S)
+    for either in (dispatcher, other, dispatcher):
+        either.run_once()
+    assert queue.length(QUEUE) == 3
 
 
 def test_a_message_that_only_waits_is_not_sent_again(

@@ -11,6 +11,7 @@ import pytest
 from tests.fixtures.stack import Stack, free_port
 
 PROMPT = "a large red star on a yellow background"
+NO_DATABASE = {"LATENTQ_DATABASE_URL": f"postgresql://x:x@127.0.0.1:{free_port()}/x"}
 
 
 class Shell:
@@ -103,6 +104,10 @@ def test_the_catalog_is_shown(shell: Shell, command: str) -> None:
         (("submit", PROMPT, "--steps", "0"), {}, 4, "/steps"),
         (("get", "job_nothing"), {}, 4, "not_found"),
         (("ls",), {"LATENTQ_API_KEY": "lq_wrong"}, 4, "unauthorized"),
+        (("keys", "create"), {}, 2, "Missing option '--tenant'"),
+        (("keys", "create", "--tenant", "t"), {}, 2, "LATENTQ_DATABASE_URL"),
+        (("keys", "create", "--tenant", "t"), NO_DATABASE, 3, "not answer"),
+        (("migrate",), NO_DATABASE, 3, "not answer"),
     ],
 )
 def test_every_failure_has_its_exit_code_and_says_why(
@@ -124,6 +129,18 @@ def test_the_connection_file_next_to_us_is_enough(
     (tmp_path / ".latentq").symlink_to(stack.data_dir)
     shell.environment = {"PATH": "/usr/bin:/bin"}
     assert shell.json("models")["data"][0]["id"] == "demo"
+
+
+def test_a_new_key_sees_the_jobs_of_its_tenant_alone(
+    shell: Shell, stack: Stack, tmp_path: Path
+) -> None:
+    job = shell.json("submit", PROMPT, "--steps", "2")
+    (tmp_path / ".latentq").symlink_to(stack.data_dir)
+    created = shell.json("keys", "create", "--tenant", "another", "--name", "test")
+    assert (created["tenant"], created["name"]) == ("another", "test")
+    shell.environment["LATENTQ_API_KEY"] = created["api_key"]
+    assert shell.json("ls") == []
+    assert shell.run("get", job["id"]).returncode == 4
 
 
 def test_help_comes_without_loading_what_only_servers_need(shell: Shell) -> None:

@@ -14,7 +14,7 @@ from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
 from shared.db.rescue import RescueRepository
 from shared.errors import ErrorCode
-from shared.job import Job, JobStatus, NewJob
+from shared.job import SUSPECTED_AFTER, Job, JobStatus, NewJob
 from shared.storage import ObjectStore
 from tests.fixtures.stack import wait_until
 from worker.engine import Engine, EngineConfig, ModelCache
@@ -131,6 +131,35 @@ def test_a_worker_that_drains_hands_its_job_back(bench: Bench, make_job: MakeJob
     thread.join(timeout=20)
     back = bench.get(job.id)
     assert (back.status, back.attempt, back.iteration) == (JobStatus.QUEUED, 1, 0)
+
+
+def test_a_suspected_job_waits_for_the_others_to_end_and_runs_alone(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    bench.jobs.insert(neighbour := make_job(sampler="ddpm", steps=60))
+    bench.jobs.insert(suspect := make_job(sampler="ddpm", steps=60))
+    with bench.database.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE jobs SET lost_leases = :lost WHERE id = :id"),
+            {"lost": SUSPECTED_AFTER, "id": suspect.id},
+        )
+    threads = [bench.run_beside(neighbour.id)]
+    threads.append(threading.Thread(target=bench.task.run, args=(suspect.id,)))
+    threads[-1].start()
+    wait_until(lambda: bench.get(suspect.id).status is JobStatus.RUNNING, timeout_s=20)
+    bench.jobs.insert(latecomer := make_job(steps=2))
+    threads.append(threading.Thread(target=bench.task.run, args=(latecomer.id,)))
+    threads[-1].start()
+    for thread in threads:
+        thread.join(timeout=60)
+    ended = [bench.get(job.id) for job in (neighbour, suspect, latecomer)]
+    assert {job.status for job in ended} == {JobStatus.SUCCEEDED}
+    with bench.database.connect() as connection:
+        query = sa.text("SELECT job_id, is_alone FROM attempts ORDER BY ended_at")
+        told = [tuple(row) for row in connection.execute(query)]
+    assert told == [(neighbour.id, False), (suspect.id, True), (latecomer.id, False)]
+    # Two rows are its own: nobody shared a forward with it.
+    assert [job.execution and job.execution["mean_rows"] for job in ended] == [2.0] * 3
 
 
 def test_a_result_without_a_lease_is_thrown_away(bench: Bench, make_job: MakeJob) -> None:

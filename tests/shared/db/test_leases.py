@@ -9,7 +9,17 @@ from shared.db.jobs import JobRepository
 from shared.db.leases import Beat, LeaseRepository
 from shared.db.rescue import RescueRepository
 from shared.errors import ErrorCode
-from shared.job import MAX_LOST_LEASES, Artifact, Claim, JobStatus, Lease, NewJob, Success
+from shared.job import (
+    MAX_LOST_ALONE,
+    MAX_LOST_LEASES,
+    SUSPECTED_AFTER,
+    Artifact,
+    Claim,
+    JobStatus,
+    Lease,
+    NewJob,
+    Success,
+)
 
 NewJobs = Callable[..., NewJob]
 
@@ -168,6 +178,32 @@ def test_a_job_that_loses_every_worker_fails_in_the_end(
     job = jobs.get("tenant", job_id)
     assert job.error_code is ErrorCode.WORKER_LOST
     assert job.attempt == MAX_LOST_LEASES
+
+
+def test_a_job_is_suspected_after_some_losses_and_fails_when_it_lost_workers_alone(
+    jobs: JobRepository,
+    leases: LeaseRepository,
+    rescue: RescueRepository,
+    claim: Claim,
+    database: sa.Engine,
+) -> None:
+    job_id = claim.lease.job_id
+    for _ in range(SUSPECTED_AFTER):
+        assert not claim.is_suspected
+        expire(database, "lease_until")
+        rescue.take_back_expired_leases()
+        claim = claim_again(leases, job_id)
+    for _ in range(MAX_LOST_ALONE):
+        assert claim.is_suspected
+        assert leases.begin_alone(claim.lease)
+        assert jobs.get("tenant", job_id).status is JobStatus.RUNNING
+        expire(database, "lease_until")
+        rescue.take_back_expired_leases()
+        claim = leases.claim(job_id, worker="w") or claim
+    job = jobs.get("tenant", job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, ErrorCode.WORKER_LOST)
+    assert job.attempt == SUSPECTED_AFTER + MAX_LOST_ALONE
+    assert not leases.begin_alone(claim.lease)
 
 
 def test_a_lost_job_that_was_to_be_canceled_is_canceled(
