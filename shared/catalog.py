@@ -136,6 +136,7 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
         scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
         vae = _read_json(folder / "vae" / "config.json")
         unet = _read_json(folder / "unet" / "config.json")
+        _check_channels(model_id, unet=unet, vae=vae)
         text_encoder = _read_json(folder / "text_encoder" / "config.json")
         training = _read_training(model_id, scheduler)
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
@@ -160,6 +161,15 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"model {model_id} in {folder}: {_first_line(error)}") from error
+
+
+def _check_channels(model_id: str, *, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
+    if unet["in_channels"] != vae["latent_channels"]:
+        raise ConfigurationError(
+            f"model {model_id}: its denoiser takes {unet['in_channels']} channels and latents have "
+            f"{vae['latent_channels']}; denoisers made for inpainting are not served, "
+            "the others take masks"
+        )
 
 
 def _read_training(model_id: str, scheduler: Mapping[str, Any]) -> TrainingSchedule:

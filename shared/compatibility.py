@@ -5,7 +5,7 @@ from functools import cache
 
 from shared.catalog import ModelSpec
 from shared.schedule import TrainingSchedule, max_distinct_steps
-from shared.vocab import PredictionType, Sampler, Schedule
+from shared.vocab import PredictionType, Sampler, Schedule, first_iteration
 
 #: Levels that diffusers' schedulers place themselves, where they can.
 OWN_LEVELS = frozenset({Schedule.KARRAS, Schedule.EXPONENTIAL, Schedule.BETA})
@@ -41,6 +41,8 @@ _TAKES_TIMESTEPS = frozenset(
 _NOT_FROM_SAMPLES = frozenset(
     {Sampler.EULER_ANCESTRAL, Sampler.PNDM, Sampler.KDPM2, Sampler.KDPM2_ANCESTRAL}
 )
+#: Samplers whose diffusers scheduler counts its first steps from wherever it begins.
+_BEGINS_AT_THE_TOP = frozenset({Sampler.PNDM})
 #: Samplers whose steps draw new noise.
 STOCHASTIC = frozenset(
     {
@@ -85,6 +87,14 @@ def find_refusal(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Refus
         return None
     reason = f"{sampler} cannot be given the levels of the {schedule} schedule"
     return Refusal("schedule", reason, _NEAREST[sampler])
+
+
+def find_start_refusal(sampler: Sampler, steps: int, strength: float) -> Refusal | None:
+    """Tell why a sampler cannot start from a picture at a strength; None if it can."""
+    if sampler not in _BEGINS_AT_THE_TOP or first_iteration(sampler, steps, strength) == 0:
+        return None
+    reason = f"{sampler} would lose a step: its second one is taken twice wherever it begins"
+    return Refusal("sampler", reason, _NEAREST[sampler])
 
 
 def goes_by_timesteps(sampler: Sampler, schedule: Schedule) -> bool:
