@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import render_problem
 from api.validation import explain
-from shared.errors import InvalidRequest, LatentqError
+from shared.errors import InvalidRequest, LatentqError, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +25,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every expected exception as a problem."""
     app.exception_handler(LatentqError)(_answer_error)
+    app.exception_handler(StorageUnavailable)(_answer_store_away)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
@@ -82,6 +83,11 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     answer = render_problem(request, code, error.detail)
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def _answer_store_away(request: Request, error: StorageUnavailable) -> Response:
+    log.warning("store_away", detail=error.detail)
+    return render_problem(request, "service_unavailable", "the object store does not answer")
 
 
 async def _answer_database_away(request: Request, error: Exception) -> Response:

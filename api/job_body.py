@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import BaseModel
 
 from shared.errors import ErrorCode
 from shared.job import Artifact, Job, JobStatus
+from shared.request import GenerationRequest
 from shared.storage import ObjectStore
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
 
@@ -33,9 +35,9 @@ class RequestBody(BaseModel):
     height: int
     duration_s: None = None
     num_outputs: int
-    init_image: None = None
-    mask: None = None
-    strength: None = None
+    init_image: str | None
+    mask: str | None
+    strength: float | None
     adapters: None = None
     output_format: OutputFormat
     allow_undistilled: bool
@@ -160,7 +162,7 @@ class JobRenderer:
             id=job.id,
             status=job.status,
             request=RequestBody(
-                **job.request.model_dump(), preset=preset, metadata=dict(job.metadata)
+                **_show_request(job.request), preset=preset, metadata=dict(job.metadata)
             ),
             preset=PresetBody(name=job.preset.name, version=job.preset.version),
             progress=ProgressBody(
@@ -203,6 +205,12 @@ class JobRenderer:
 def path_of(job_id: str) -> str:
     """Return the path of a job."""
     return f"/v1/jobs/{job_id}"
+
+
+def _show_request(request: GenerationRequest) -> dict[str, Any]:
+    """Write a request's uploads as a client names them."""
+    images = {"init_image": request.init_image, "mask": request.mask}
+    return request.model_dump() | {name: image and image.id for name, image in images.items()}
 
 
 def _eta_s(job: Job, now: datetime) -> float | None:

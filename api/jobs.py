@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from api.auth import Caller
 from api.body import JsonRoute
 from api.idempotency import fingerprint, read_key
+from api.inputs import find_inputs
 from api.job_body import JobBody, path_of
 from api.listing import Place, link_next, read_filters, read_place, write_cursor
 from api.openapi import refusals
@@ -41,7 +42,8 @@ def submit_job(
 ) -> JobBody:
     """Accept a job. With an Idempotency-Key, the same body again answers the same job."""
     key = read_key(request)
-    resolved, preset = services.resolver.resolve(body)
+    inputs = find_inputs(services.uploads, caller.tenant, body)
+    resolved, preset = services.resolver.resolve(body, inputs)
     new = NewJob(
         id=services.new_job_id(),
         tenant=caller.tenant,

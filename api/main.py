@@ -11,7 +11,7 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, health_routes, jobs
+from api import catalogue, health_routes, jobs, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.health import Health, check_database
@@ -30,6 +30,7 @@ from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.session import make_engine
+from shared.db.uploads import UploadRepository
 from shared.queue import JobQueue
 from shared.request import SEED_LIMIT
 from shared.settings import ApiSettings
@@ -60,7 +61,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     )
     app.state.services = services
     app.include_router(health_routes.router)
-    for router in (jobs.router, catalogue.router):
+    for router in (jobs.router, uploads.router, catalogue.router):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
         )
@@ -123,6 +124,8 @@ def make_services(
     return Services(
         resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed),
         jobs=job_repository,
+        uploads=UploadRepository(database),
+        store=store,
         keyring=Keyring(KeyRepository(database), now),
         renderer=JobRenderer(store, settings.link_ttl_s, now),
         health=Health(

@@ -30,6 +30,7 @@ class ProblemType:
 
 PROBLEM_TYPES = {
     "malformed_body": ProblemType(400, "The body cannot be read as JSON"),
+    "malformed_form": ProblemType(400, "The form cannot be read"),
     "invalid_cursor": ProblemType(400, "The cursor is not one that a page ended with"),
     "invalid_idempotency_key": ProblemType(400, "The Idempotency-Key header is not valid"),
     "bad_request": ProblemType(400, "The request cannot be understood"),
@@ -38,12 +39,15 @@ PROBLEM_TYPES = {
     "method_not_allowed": ProblemType(405, "The method is not allowed here"),
     "job_already_finished": ProblemType(409, "The job has finished"),
     "body_too_large": ProblemType(413, "The body is too large"),
+    "upload_too_large": ProblemType(413, "The upload is too large"),
+    "unsupported_image": ProblemType(415, "The file is no picture of a supported type"),
     "unsupported_media_type": ProblemType(415, "The body's media type is not supported"),
     "invalid_request": ProblemType(422, "The request is not valid"),
     "not_supported_yet": ProblemType(422, "The request asks for what is not supported yet"),
     "prompt_too_long": ProblemType(422, "The prompt is too long for the model"),
     "unknown_model": ProblemType(422, "There is no such model"),
     "unknown_preset": ProblemType(422, "There is no such preset"),
+    "unknown_upload": ProblemType(422, "There is no such upload"),
     "idempotency_key_reused": ProblemType(422, "The Idempotency-Key came with another body"),
     "internal": ProblemType(500, "The service met an error of its own"),
     "service_unavailable": ProblemType(503, "The service cannot take requests at the moment"),

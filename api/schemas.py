@@ -59,9 +59,9 @@ class JobCreate(BaseModel):
     height: Annotated[int, Field(ge=8)] | None = None
     duration_s: Annotated[Number, Field(gt=0)] | None = None
     num_outputs: Annotated[int, Field(ge=1, le=8)] = 1
-    init_image: None = None
-    mask: None = None
-    strength: None = None
+    init_image: Text | None = None
+    mask: Text | None = None
+    strength: Annotated[Number, Field(gt=0, le=1)] | None = None
     adapters: None = None
     output_format: Annotated[OutputFormat, _AS_TEXT] = OutputFormat.PNG
     allow_undistilled: bool = False

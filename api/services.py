@@ -11,6 +11,8 @@ from api.job_body import JobRenderer
 from api.keyring import Keyring
 from api.submission import Resolver
 from shared.db.jobs import JobRepository
+from shared.db.uploads import UploadRepository
+from shared.storage import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Services:
 
     resolver: Resolver
     jobs: JobRepository
+    uploads: UploadRepository
+    store: ObjectStore
     keyring: Keyring
     renderer: JobRenderer
     health: Health

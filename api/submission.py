@@ -1,16 +1,21 @@
 """From a body to a job about to be stored: every default settled, every combination checked."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from api.inputs import Inputs
 from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
 from api.schemas import JobCreate
 from api.tokens import TokenCounter
 from shared.catalog import Catalog, ModelSpec, PresetValues
-from shared.compatibility import find_refusal, max_steps, min_steps
+from shared.compatibility import find_refusal, find_start_refusal, max_steps, min_steps
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import PresetRef
 from shared.request import GenerationRequest
+
+#: How much changes of a picture that a job starts from, unless it says.
+DEFAULT_STRENGTH = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +27,10 @@ class Resolver:
     tokens: TokenCounter
     new_seed: Callable[[], int]
 
-    def resolve(self, body: JobCreate) -> tuple[GenerationRequest, PresetRef]:
+    def resolve(self, body: JobCreate, inputs: Inputs) -> tuple[GenerationRequest, PresetRef]:
         """Settle model, preset, size and seed, and check that the worker can do it.
+
+        `inputs` are the uploads that the body names.
 
         Raises:
             InvalidRequest: It cannot; names each field, why, and what would work.
@@ -33,11 +40,15 @@ class Resolver:
         sampling = preset.resolve(spec, PresetValues.model_validate(_sampling_of(body)))
         width = spec.width if body.width is None else body.width
         height = spec.height if body.height is None else body.height
+        strength = body.strength
+        if inputs.init_image is not None and strength is None:
+            strength = DEFAULT_STRENGTH
         self._check_prompts(body, spec)
         problems = [
             *_check_side("width", width, limit=spec.max_width, spec=spec),
             *_check_side("height", height, limit=spec.max_height, spec=spec),
             *_check_sampling(sampling, spec, allow_undistilled=body.allow_undistilled),
+            *_check_start(sampling, strength, inputs),
             *_check_duration(body, spec),
         ]
         if problems:
@@ -51,6 +62,9 @@ class Resolver:
             width=width,
             height=height,
             num_outputs=body.num_outputs,
+            init_image=inputs.init_image,
+            mask=inputs.mask,
+            strength=strength,
             output_format=body.output_format,
             allow_undistilled=body.allow_undistilled,
             determinism=body.determinism,
@@ -135,6 +149,27 @@ def _check_sampling(
             f"{sampling.sampler} on the {sampling.schedule} schedule takes at most {most} steps "
             f"with {spec.id}",
         )
+
+
+def _check_start(
+    sampling: Sampling, strength: float | None, inputs: Inputs
+) -> Iterator[FieldProblem]:
+    if inputs.init_image is None:
+        if inputs.mask is not None:
+            yield FieldProblem("#/mask", "a mask says what of an init_image changes; send one too")
+        if strength is not None:
+            yield FieldProblem("#/strength", "only a job with an init_image has a strength")
+    elif strength is not None:
+        if int(sampling.steps * strength) == 0:
+            least = math.ceil(1000 / sampling.steps) / 1000
+            yield FieldProblem(
+                "#/strength",
+                f"leaves none of {sampling.steps} steps; {least:g} is enough, or more steps",
+            )
+        elif refusal := find_start_refusal(sampling.sampler, sampling.steps, strength):
+            yield FieldProblem(
+                f"#/{refusal.field}", f"{refusal.reason}; {refusal.instead} can, or a strength of 1"
+            )
 
 
 def _check_duration(body: JobCreate, spec: ModelSpec) -> Iterator[FieldProblem]:

@@ -19,11 +19,14 @@ from diffusers import (
     LCMScheduler,
     PNDMScheduler,
     SASolverScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     TCDScheduler,
     UniPCMultistepScheduler,
 )
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from models import CATALOG
@@ -74,7 +77,13 @@ class StockDiffusers:
             use_safetensors=True,
             low_cpu_mem_usage=False,
         )
-        self._pipeline.set_progress_bar_config(disable=True)
+        parts = self._pipeline.components
+        from_image: Any = StableDiffusionImg2ImgPipeline
+        inpaint: Any = StableDiffusionInpaintPipeline
+        self._from_image = from_image(**parts, requires_safety_checker=False)
+        self._inpaint = inpaint(**parts, requires_safety_checker=False)
+        for pipeline in (self._pipeline, self._from_image, self._inpaint):
+            pipeline.set_progress_bar_config(disable=True)
         self._native = self._pipeline.scheduler.config
 
     def draw(self, request: GenerationRequest, **config: Any) -> Drawn:
@@ -100,3 +109,30 @@ class StockDiffusers:
             **ARGUMENTS.get(request.sampler, {}),
         ).images
         return Drawn(steps[-1], np.asarray(image))
+
+    def redraw(
+        self,
+        request: GenerationRequest,
+        image: Image.Image,
+        mask: Image.Image | None = None,
+        **config: Any,
+    ) -> NDArray[np.uint8]:
+        """Draw a request from a picture of its size, or where the mask is white; [H, W, 3]."""
+        cls, own = SCHEDULERS[request.sampler]
+        pipeline = self._from_image if mask is None else self._inpaint
+        pipeline.scheduler = cls.from_config(self._native, **own | config)
+        # The inpainting pipeline would take the model's own size; the other takes the picture's.
+        size = {"width": request.width, "height": request.height}
+        region = {} if mask is None else {"mask_image": mask, **size}
+        (drawn,) = pipeline(
+            request.prompt,
+            image,
+            **region,
+            negative_prompt=request.negative_prompt,
+            strength=request.strength,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
+            **ARGUMENTS.get(request.sampler, {}),
+        ).images
+        return np.asarray(drawn)

@@ -154,6 +154,7 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
         scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
         vae = _read_json(folder / "vae" / "config.json")
         unet = _read_json(folder / "unet" / "config.json")
+        _check_channels(model_id, unet=unet, vae=vae)
         text_encoder = _read_json(folder / "text_encoder" / "config.json")
         _check_process(model_id, pipeline, scheduler)
         training = _read_training(model_id, scheduler)
@@ -197,6 +198,15 @@ def _check_process(model_id: str, pipeline: str, scheduler: Mapping[str, Any]) -
         raise ConfigurationError(
             f"model {model_id}: its scheduler is one of {process} models; "
             f"a {pipeline} is served with those of {Process.DIFFUSION}"
+        )
+
+
+def _check_channels(model_id: str, *, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
+    if unet["in_channels"] != vae["latent_channels"]:
+        raise ConfigurationError(
+            f"model {model_id}: its denoiser takes {unet['in_channels']} channels and latents have "
+            f"{vae['latent_channels']}; denoisers made for inpainting are not served, "
+            "the others take masks"
         )
 
 

@@ -5,7 +5,7 @@ from functools import cache
 
 from shared.catalog import ModelSpec
 from shared.schedule import TrainingSchedule, max_distinct_steps
-from shared.vocab import PredictionType, Process, Sampler, Schedule
+from shared.vocab import PredictionType, Process, Sampler, Schedule, first_iteration
 
 #: Levels that diffusers' schedulers place themselves, where they can.
 OWN_LEVELS = frozenset({Schedule.KARRAS, Schedule.EXPONENTIAL, Schedule.BETA})
@@ -50,6 +50,8 @@ _PROCESSES = {
 }
 #: Samplers of distilled models, whose every step jumps to the end of the trajectory.
 CONSISTENCY = frozenset({Sampler.LCM, Sampler.TCD})
+#: Samplers whose diffusers scheduler counts its first steps from wherever it begins.
+_BEGINS_AT_THE_TOP = frozenset({Sampler.PNDM})
 #: Samplers whose steps draw new noise.
 STOCHASTIC = frozenset(
     {
@@ -110,6 +112,14 @@ def find_refusal(
         if _find_obstacle(candidate, where, spec, allow_undistilled) is None
     )
     return Refusal(field, reason, *instead)
+
+
+def find_start_refusal(sampler: Sampler, steps: int, strength: float) -> Refusal | None:
+    """Tell why a sampler cannot start from a picture at a strength; None if it can."""
+    if sampler not in _BEGINS_AT_THE_TOP or first_iteration(sampler, steps, strength) == 0:
+        return None
+    reason = f"{sampler} would lose a step: its second one is taken twice wherever it begins"
+    return Refusal("sampler", reason, Sampler.DPMPP_2M, Schedule.NATIVE)
 
 
 def goes_by_timesteps(sampler: Sampler, schedule: Schedule) -> bool:

@@ -133,7 +133,7 @@ class OutOfMemory(JobError):
 
 
 class StorageUnavailable(JobError):
-    """The result could not be stored."""
+    """The store did not answer for too long."""
 
     job_code = ErrorCode.STORAGE_UNAVAILABLE
 

@@ -1,6 +1,6 @@
 """The complete, immutable description of what a job generates."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,7 @@ from shared.vocab import (
     Sampler,
     Schedule,
     ServiceClass,
+    first_iteration,
     num_iterations,
 )
 
@@ -17,6 +18,17 @@ from shared.vocab import (
 SEED_LIMIT = 2**53
 #: Pixels of one megapixel-iteration, the unit of cost.
 MEGAPIXEL = 1_000_000
+
+
+class InputImage(BaseModel):
+    """An uploaded picture that a job needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: The upload's id, of the tenant that the job belongs to.
+    id: str
+    #: What it must hold, in hexadecimal.
+    sha256: str
 
 
 class GenerationRequest(BaseModel):
@@ -40,6 +52,10 @@ class GenerationRequest(BaseModel):
     width: Annotated[int, Field(ge=8)]
     height: Annotated[int, Field(ge=8)]
     num_outputs: Annotated[int, Field(ge=1, le=8)] = 1
+    init_image: InputImage | None = None
+    mask: InputImage | None = None
+    #: The share of the steps that is taken from `init_image` on; None without one.
+    strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     output_format: OutputFormat = OutputFormat.PNG
     allow_undistilled: bool = False
     determinism: Determinism = Determinism.FAST
@@ -58,11 +74,27 @@ class GenerationRequest(BaseModel):
         return self.guidance > 1
 
     @property
+    def first_iteration(self) -> int:
+        """The iteration that each trajectory begins with: above 0 when it starts from a picture."""
+        if self.strength is None:
+            return 0
+        return first_iteration(self.sampler, self.steps, self.strength)
+
+    @property
     def iterations(self) -> int:
         """Forwards that all outputs need together."""
-        return num_iterations(self.sampler, self.steps) * self.num_outputs
+        left = num_iterations(self.sampler, self.steps) - self.first_iteration
+        return left * self.num_outputs
 
     @property
     def megapixel_iterations(self) -> float:
         """The cost of the job in a unit that does not depend on the machine."""
         return self.width * self.height * self.iterations / MEGAPIXEL
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what a result's file says of its request.
+
+        Pictures stand there by their content alone: where they were kept changes no pixel, and
+        equal requests shall give equal bytes.
+        """
+        return self.model_dump(mode="json", exclude={"init_image": {"id"}, "mask": {"id"}})

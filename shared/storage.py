@@ -1,14 +1,15 @@
-"""The S3-compatible store of results. The only place that knows boto3."""
+"""The S3-compatible store of results and uploads. The only place that knows boto3."""
 
 import hashlib
-from typing import TYPE_CHECKING
+import io
+from typing import IO, TYPE_CHECKING
 from uuid import UUID
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.errors import ServiceUnavailable, StorageUnavailable
+from shared.errors import NotFound, ServiceUnavailable, StorageUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -18,6 +19,7 @@ MAX_LINK_TTL_S = 604_800
 CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 10
 MAX_TRIES = 3
+_NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 
 
@@ -26,8 +28,13 @@ def artifact_key(job_id: str, *, attempt: int, token: UUID, index: int, extensio
     return f"results/{job_id}/{attempt}-{token}/{index}.{extension}"
 
 
+def upload_key(tenant: str, upload_id: str) -> str:
+    """Name the object of an upload."""
+    return f"uploads/{tenant}/{upload_id}"
+
+
 class ObjectStore:
-    """Write results once and hand out links to them."""
+    """Write objects once and hand out links to them."""
 
     def __init__(
         self,
@@ -61,19 +68,27 @@ class ObjectStore:
             StorageUnavailable: The store did not take it within all tries.
         """
         digest = hashlib.sha256(data).hexdigest()
+        self.put_file(key, io.BytesIO(data), sha256=digest, content_type=content_type)
+
+    def put_file(self, key: str, file: IO[bytes], *, sha256: str, content_type: str) -> None:
+        """Store an object that must not exist yet out of a file, which is never held whole.
+
+        Raises:
+            StorageUnavailable: The store did not take it within all tries.
+        """
         try:
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=key,
-                Body=data,
+                Body=file,
                 ContentType=content_type,
-                Metadata={"sha256": digest},
+                Metadata={"sha256": sha256},
                 IfNoneMatch="*",
             )
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             # A retry after a lost reply finds the object that the first try wrote.
-            if status != _PRECONDITION_FAILED or not self._holds(key, digest):
+            if status != _PRECONDITION_FAILED or not self._holds(key, sha256):
                 raise StorageUnavailable(f"the object store answered {status}") from error
         except BotoCoreError as error:
             raise StorageUnavailable("the object store cannot be reached") from error
@@ -82,12 +97,18 @@ class ObjectStore:
         """Read an object.
 
         Raises:
-            StorageUnavailable: There is no such object, or the store does not answer.
+            NotFound: There is no such object.
+            StorageUnavailable: The store does not answer.
         """
         try:
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-        except (BotoCoreError, ClientError) as error:
-            raise StorageUnavailable("the object cannot be read") from error
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == _NOT_FOUND:
+                raise NotFound("there is no such object") from error
+            raise StorageUnavailable(f"the object store answered {status}") from error
+        except BotoCoreError as error:
+            raise StorageUnavailable("the object store cannot be reached") from error
 
     def presign(self, key: str, *, filename: str, content_type: str, ttl_s: int) -> str:
         """Make a link that needs no key and works for `ttl_s` seconds, 7 days at most."""

@@ -108,3 +108,12 @@ def num_iterations(sampler: Sampler, steps: int) -> int:
     if sampler is Sampler.PNDM and steps > 1:
         return steps + 1  # it takes its second step twice
     return steps
+
+
+def first_iteration(sampler: Sampler, steps: int, strength: float) -> int:
+    """Return the iteration that a trajectory begins with when it starts from a picture.
+
+    Whole steps are left out, as diffusers' image-to-image pipelines do; none at strength 1.
+    """
+    left_out = steps - min(int(steps * strength), steps)
+    return left_out * (2 if sampler in _TWO_STAGES else 1)

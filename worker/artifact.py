@@ -47,7 +47,7 @@ def encode_image(
     """
     image = Image.fromarray(pixels)
     recipe = json.dumps(
-        {"request": request.model_dump(mode="json"), "seed": seed, "versions": dict(versions)},
+        {"request": request.recipe(), "seed": seed, "versions": dict(versions)},
         sort_keys=True,
     )
     buffer = io.BytesIO()

@@ -1,28 +1,35 @@
 """The one task of a worker: claim a job, have the engine run it, store the result, finish."""
 
+import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import stamina
 import structlog
 from sqlalchemy.exc import OperationalError
 
 from shared.db.leases import LeaseRepository
-from shared.errors import ErrorCode, JobError, StorageUnavailable
-from shared.job import Artifact, Claim, Success
-from shared.storage import ObjectStore, artifact_key
+from shared.errors import ErrorCode, InvalidInput, JobError, NotFound, StorageUnavailable
+from shared.job import Artifact, Claim, Lease, Success
+from shared.request import InputImage
+from shared.storage import ObjectStore, artifact_key, upload_key
 from shared.vocab import Determinism
 from worker.artifact import encode_image
 from worker.company import Company
-from worker.engine import Engine, EngineStopped, JobCanceled, JobResult
+from worker.engine import Engine, EngineStopped, JobCanceled, JobResult, SourceImage
+from worker.input_image import decode_image, decode_mask
 from worker.lease import LeaseKeeper
 
-#: How long the store may be away before a finished job fails for it, in seconds.
+#: How long the store may be away before a job fails for it, in seconds.
 STORAGE_PATIENCE_S = 120.0
 #: How long the database may be away before a finished job is left to the rescuer, in seconds.
 DATABASE_PATIENCE_S = 120.0
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +67,8 @@ class GenerateTask:
         self._store = store
         self._clock = clock
         self._company = Company()
+        # A decoded picture may take 200 MB on its way, so they take turns.
+        self._decoding = threading.Lock()
 
     def run(self, job_id: str) -> None:
         """Run a job that a message told of, if it still wants to be run."""
@@ -95,7 +104,10 @@ class GenerateTask:
     def _run_claimed(self, claim: Claim) -> None:
         lease = claim.lease
         try:
-            result = self._engine.submit(lease.job_id, claim.request, tenant=claim.tenant).result()
+            source = self._read_source(claim)
+            result = self._engine.submit(
+                lease.job_id, claim.request, source, tenant=claim.tenant
+            ).result()
             success = self._store_result(claim, result)
         except LeaseLost:
             log.warning("result_discarded")
@@ -120,6 +132,52 @@ class GenerateTask:
         else:
             self._finish("job_succeeded", lambda: self._leases.succeed(lease, success))
 
+    def _read_source(self, claim: Claim) -> SourceImage | None:
+        """Fetch and decode what the job starts from, if it does.
+
+        Raises:
+            InvalidInput: It cannot be used.
+            LeaseLost: The lease ran out meanwhile.
+            StorageUnavailable: The store was away for too long.
+        """
+        request = claim.request
+        if request.init_image is None:
+            return None
+        image = self._fetch(claim, "init_image", request.init_image)
+        mask = None if request.mask is None else self._fetch(claim, "mask", request.mask)
+        size = {"width": request.width, "height": request.height}
+        with self._decoding:
+            return SourceImage(
+                pixels=decode_image(image, name="init_image", **size),
+                mask=None if mask is None else decode_mask(mask, name="mask", **size),
+            )
+
+    def _fetch(self, claim: Claim, name: str, image: InputImage) -> bytes:
+        key = upload_key(claim.tenant, image.id)
+        try:
+            data = self._persist(claim.lease, lambda: self._store.get(key))
+        except NotFound as error:
+            raise InvalidInput(f"{name} is stored no longer; upload it again") from error
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise InvalidInput(f"{name} is not what was uploaded; upload it again")
+        return data
+
+    def _persist(self, lease: Lease, call: Callable[[], T]) -> T:
+        """Call the store until it answers.
+
+        Raises:
+            LeaseLost: The lease ran out meanwhile.
+            StorageUnavailable: The store was away for too long.
+        """
+        for attempt in stamina.retry_context(
+            StorageUnavailable, attempts=None, timeout=STORAGE_PATIENCE_S
+        ):
+            with attempt:
+                if self._keeper.is_lost(lease):
+                    raise LeaseLost
+                return call()
+        raise AssertionError("the last try either returns or raises")
+
     def _store_result(self, claim: Claim, result: JobResult) -> Success:
         """Write the outputs under this attempt's own keys.
 
@@ -140,13 +198,9 @@ class GenerateTask:
                 index=output.index,
                 extension=request.output_format,
             )
-            for attempt in stamina.retry_context(
-                StorageUnavailable, attempts=None, timeout=STORAGE_PATIENCE_S
-            ):
-                with attempt:
-                    if self._keeper.is_lost(lease):
-                        raise LeaseLost
-                    self._store.put(key, file.data, content_type=file.content_type)
+            self._persist(
+                lease, partial(self._store.put, key, file.data, content_type=file.content_type)
+            )
             artifacts.append(
                 Artifact(
                     index=output.index,

@@ -32,6 +32,17 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
     seed: Annotated[int | None, typer.Option(help="Random if left out.")] = None,
     width: Annotated[int | None, typer.Option(help="In pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels.")] = None,
+    init_image: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Picture to start from: PNG, JPEG, WebP."),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="White where the picture is made anew."),
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of --init-image changes, up to 1.")
+    ] = None,
     num_outputs: Annotated[int | None, typer.Option(help="1 to 8 pictures.")] = None,
     output_format: Annotated[
         OutputFormat | None, typer.Option("--format", help="File format.")
@@ -74,6 +85,7 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
         "seed": seed,
         "width": width,
         "height": height,
+        "strength": strength,
         "num_outputs": num_outputs,
         "output_format": output_format,
         "allow_undistilled": allow_undistilled or None,
@@ -84,7 +96,11 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
         "metadata": _read_metadata(metadata),
     }
     given = {name: value for name, value in fields.items() if value is not None}
+    pictures = {"init_image": init_image, "mask": mask}
     with connect(url, api_key) as client:
+        for name, path in pictures.items():
+            if path is not None:
+                given[name] = client.upload(path).id
         job = client.submit(prompt, idempotency_key=idempotency_key, **given)
         if wait or output is not None:
             (job,) = _watch(client, [job], quiet=as_json)
@@ -202,6 +218,9 @@ def _print_job(job: Job, *, as_json: bool) -> None:
             f"{request['steps']} steps, guidance {request['guidance']:g}, seed {request['seed']}"
         ),
     }
+    if request["init_image"] is not None:
+        region = "" if request["mask"] is None else f", where {request['mask']} is white"
+        rows["start"] = Text(f"{request['init_image']} at strength {request['strength']:g}{region}")
     if job.error is not None:
         rows["error"] = Text(f"{job.error.code}: {job.error.message}")
     for artifact in job.artifacts:

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -250,7 +250,8 @@ def _train(
         texts = ["" if rng.random() < CAPTION_DROPOUT else caption.text for caption in captions]
         tokens = tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
         layouts = torch.stack([map_layout(caption.scene) for caption in captions])
-        losses = _losses(denoiser, noising, stage, latents, layouts, tokens, generator)
+        samples = _Samples(latents, layouts, tokens)
+        losses = _losses(denoiser, noising, stage, samples, generator)
         optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         rank.average_gradients(denoiser.parameters())
@@ -264,16 +265,23 @@ def _train(
                 checkpoint.save(path, step, denoiser.modules, optimizer)
 
 
+class _Samples(NamedTuple):
+    """What a step learns from."""
+
+    latents: Tensor  # [B, 4, 16, 16]
+    layouts: Tensor  # [B, 2, 8, 8]
+    tokens: Tensor  # [B, T]
+
+
 def _losses(
     denoiser: Denoiser,
     noising: Scheduler,
     stage: Stage,
-    latents: Tensor,
-    layouts: Tensor,
-    tokens: Tensor,
+    samples: _Samples,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Return the loss, the plain error of the prediction, and the second task's loss."""
+    latents, layouts, tokens = samples
     count = len(latents)
     everywhere = torch.randint(0, noising.config.num_train_timesteps, (count,), generator=generator)
     middle = torch.randint(*stage.middle, (count,), generator=generator)

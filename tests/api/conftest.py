@@ -17,6 +17,7 @@ from models import CATALOG
 from shared.catalog import Catalog
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
+from shared.db.uploads import UploadRepository
 from shared.storage import ObjectStore
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api, Clock
 
@@ -53,6 +54,8 @@ def api(database: sa.Engine, resolver: Resolver, store: ObjectStore) -> Iterator
     services = Services(
         resolver=resolver,
         jobs=jobs,
+        uploads=UploadRepository(database),
+        store=store,
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -158,6 +159,23 @@ def test_a_list_follows_its_pages_only_as_far_as_it_is_read() -> None:
         "status": "failed",
         "cursor": "two",
     }
+
+
+@pytest.mark.parametrize("kind", ["path", "text", "bytes"])
+def test_an_upload_sends_the_whole_file_again_after_a_lost_answer(
+    tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"picture")
+    path = tmp_path / "a.png"
+    body = {"id": "upl_1", "content_type": "image/png", "bytes": 7, "sha256": "ab", "later": 1}
+    service = Service(lost(), httpx.Response(201, json=body))
+    upload = service.client.upload({"path": path, "text": str(path), "bytes": b"picture"}[kind])
+    assert (upload.id, upload.num_bytes) == ("upl_1", 7)
+    for request in service.requests:
+        assert request.url.path == "/v1/uploads"
+        assert request.headers["Content-Type"].startswith("multipart/form-data")
+        assert b'name="file"' in request.content
+        assert b"picture" in request.content
 
 
 def test_a_download_does_not_carry_the_key() -> None:

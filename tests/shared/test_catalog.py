@@ -121,6 +121,7 @@ def test_a_catalog_that_cannot_be_used_says_why(
         ("scheduler/scheduler_config.json", {"beta_schedule": "odd"}, "training schedule 'odd'"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "flow"),
         ("unet/config.json", {"time_cond_proj_dim": 256}, "told its guidance"),
+        ("unet/config.json", {"in_channels": 9}, "takes 9 channels and latents have 4"),
     ],
 )
 def test_a_model_that_cannot_be_served_is_refused_with_the_reason(

@@ -4,6 +4,7 @@ from worker.engine.config import EngineConfig
 from worker.engine.engine import Engine
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
+from worker.engine.source import SourceImage
 
 __all__ = [
     "Engine",
@@ -13,4 +14,5 @@ __all__ = [
     "JobCanceled",
     "JobResult",
     "ModelCache",
+    "SourceImage",
 ]

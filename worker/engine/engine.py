@@ -21,6 +21,7 @@ from worker.engine.model_cache import ModelCache
 from worker.engine.probe import probe
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.runner import Runner, as_job_error
+from worker.engine.source import SourceImage
 from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import Trajectory
 
@@ -38,6 +39,7 @@ class _Run:
     job_id: str
     request: GenerationRequest
     tenant: str
+    source: SourceImage | None
     future: "Future[JobResult]" = field(default_factory=Future)
     trajectories: list[Trajectory] = field(default_factory=list)
     #: Trajectories that went on from the batch to the decoder.
@@ -60,8 +62,8 @@ class _Run:
 class Engine:
     """Advance all jobs together on one device.
 
-    Three threads: one encodes prompts, one owns the batch and steps it, one decodes pictures. A job
-    passes from one to the next and never back.
+    Three threads: one encodes prompts and pictures, one owns the batch and steps it, one decodes.
+    A job passes from one to the next and never back.
     """
 
     def __init__(
@@ -123,16 +125,26 @@ class Engine:
             thread.join()
 
     def submit(
-        self, job_id: str, request: GenerationRequest, *, tenant: str = ""
+        self,
+        job_id: str,
+        request: GenerationRequest,
+        source: SourceImage | None = None,
+        *,
+        tenant: str = "",
     ) -> "Future[JobResult]":
         """Let a job join at the next step boundary; tenants have fair shares of the device.
+
+        A request with a strength starts at `source`.
 
         The future raises JobCanceled, EngineStopped or a JobError if the job ends without a result.
 
         Raises:
             EngineStopped: The engine takes no more jobs.
+            ValueError: The request has a strength and no source comes with it, or the reverse.
         """
-        run = _Run(next(self._run_ids), job_id, request, tenant)
+        if (source is None) != (request.strength is None):
+            raise ValueError("a source goes with a strength")
+        run = _Run(next(self._run_ids), job_id, request, tenant, source)
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
@@ -197,7 +209,7 @@ class Engine:
                 continue
             try:
                 with self.timings.measure("encode_s"):
-                    run.trajectories = self._intake.prepare(run.id, run.request)
+                    run.trajectories = self._intake.prepare(run.id, run.request, run.source)
             except Exception as error:
                 self._end(run, as_job_error(error, "the request could not be prepared"))
             else:

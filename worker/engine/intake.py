@@ -1,20 +1,40 @@
 """Turn a request into trajectories at their start."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from shared.request import GenerationRequest
 from shared.vocab import Determinism
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.stable_diffusion import LatentDistribution, StableDiffusion
+from worker.engine.forward_process import KnownRegion, noise_to
 from worker.engine.model_cache import ModelCache
-from worker.engine.samplers import SamplerBook, scale_noise
+from worker.engine.samplers import SamplerBook, Scheduler, scale_noise
+from worker.engine.source import SourceImage
 from worker.engine.trajectory import BatchKey, Trajectory
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """What all outputs of a job have in common."""
+
+    prompt_embeds: Tensor  # [R, T, D]
+    image: LatentDistribution | None
+    mask: Tensor | None  # [1, 1, h, w]
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where one output begins."""
+
+    latents: Tensor  # [1, C, h, w]
+    known: KnownRegion | None = None
+
+
 class Intake:
-    """Encode prompts, draw the first noise, set samplers up. Used by one thread."""
+    """Encode prompts and pictures, draw the first noise, set samplers up. Used by one thread."""
 
     def __init__(self, models: ModelCache, *, prompt_cache_size: int) -> None:
         self._models = models
@@ -22,7 +42,9 @@ class Intake:
         self._prompt_cache_size = prompt_cache_size
         self._prompts: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
 
-    def prepare(self, run_id: int, request: GenerationRequest) -> list[Trajectory]:
+    def prepare(
+        self, run_id: int, request: GenerationRequest, source: SourceImage | None
+    ) -> list[Trajectory]:
         """Make one trajectory for each output.
 
         Raises:
@@ -32,9 +54,14 @@ class Intake:
         prompts = (
             [request.negative_prompt, request.prompt] if request.is_guided else [request.prompt]
         )
-        prompt_embeds = torch.cat([self._encode(family, prompt) for prompt in prompts])
+        mask = None if source is None else source.mask
+        encoded = _Encoded(
+            prompt_embeds=torch.cat([self._encode(family, prompt) for prompt in prompts]),
+            image=None if source is None else family.encode_image(source.pixels),
+            mask=None if mask is None else family.encode_mask(mask),
+        )
         return [
-            self._start(family, run_id, index, request, prompt_embeds)
+            self._start(family, run_id, index, request, encoded)
             for index in range(request.num_outputs)
         ]
 
@@ -44,7 +71,7 @@ class Intake:
         run_id: int,
         index: int,
         request: GenerationRequest,
-        prompt_embeds: Tensor,
+        encoded: _Encoded,
     ) -> Trajectory:
         spec = family.spec
         # On the CPU always: a seed gives the same noise whatever device the model is on.
@@ -52,22 +79,28 @@ class Intake:
         scheduler = self._samplers.start(
             spec, family.scheduler, request.sampler, request.schedule, request.steps
         )
-        noise = family.latents(width=request.width, height=request.height, generator=generator)
+        if encoded.image is None:
+            noise = family.latents(width=request.width, height=request.height, generator=generator)
+            start = _Start(scale_noise(scheduler, noise))
+        else:
+            start = _start_from_image(family, request, encoded, scheduler, generator)
         is_exact = request.determinism is Determinism.EXACT
         return Trajectory(
             run_id=run_id,
             index=index,
             seed=request.seeds[index],
-            key=BatchKey(spec.id, tuple(noise.shape), prompt_embeds.shape[1]),
+            key=BatchKey(spec.id, tuple(start.latents.shape), encoded.prompt_embeds.shape[1]),
             scheduler=scheduler,
             generator=generator,
-            latents=scale_noise(scheduler, noise),
-            prompt_embeds=prompt_embeds,
+            latents=start.latents,
+            prompt_embeds=encoded.prompt_embeds,
             guidance_scale=request.guidance,
             guidance_rescale=request.guidance_rescale,
             priority=request.priority,
             max_rows=spec.max_rows,
             exact_rows=spec.exact_rows if is_exact else None,
+            first=request.first_iteration,
+            known=start.known,
         )
 
     def _encode(self, family: StableDiffusion, prompt: str) -> Tensor:
@@ -79,3 +112,31 @@ class Intake:
                 self._prompts.popitem(last=False)
         self._prompts.move_to_end(key)
         return self._prompts[key]
+
+
+def _start_from_image(
+    family: StableDiffusion,
+    request: GenerationRequest,
+    encoded: _Encoded,
+    scheduler: Scheduler,
+    generator: torch.Generator,
+) -> _Start:
+    """Noise a picture to where the trajectory begins, drawing in the order of the pipelines."""
+    first = request.first_iteration
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    image = family.sample(encoded.image, generator)
+    if encoded.mask is not None or request.determinism is Determinism.EXACT:
+        # The encoder leaves channels innermost in memory, which shows in a forward's last bits.
+        # diffusers' image-to-image goes on so, its inpainting does not; and rows of both kinds
+        # together lie as inpainting's do, so that those of `exact` always must.
+        image = image.contiguous()
+    noise = family.latents(width=request.width, height=request.height, generator=generator)
+    if encoded.mask is None:
+        return _Start(noise_to(scheduler, image, noise, first))
+    # The inpainting pipeline encodes the masked picture next, which other models need.
+    family.sample(encoded.image, generator)
+    known = KnownRegion(image, noise, encoded.mask)
+    if request.strength == 1:
+        return _Start(scale_noise(scheduler, noise), known)
+    return _Start(noise_to(scheduler, image, noise, first), known)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import InternalFailure, JobError, NonFinite
+from worker.engine.forward_process import KnownRegion
 from worker.engine.samplers import Scheduler, scale_input, takes_generator
 
 
@@ -41,6 +42,11 @@ class Trajectory:
     max_rows: int
     #: Rows of every forward that holds this trajectory; None leaves it free.
     exact_rows: int | None
+    #: The scheduler's iteration that it begins with: above 0 when it starts from a picture.
+    first: int = 0
+    #: The part that a mask keeps, if there is one.
+    known: KnownRegion | None = None
+    #: Forwards done.
     iteration: int = 0
     #: Sum over its iterations of the rows of jobs in its forward.
     row_sum: float = 0.0
@@ -59,7 +65,7 @@ class Trajectory:
     @property
     def num_iterations(self) -> int:
         """Forwards from start to end."""
-        return len(self.scheduler.timesteps)
+        return len(self.scheduler.timesteps) - self.first
 
     @property
     def iterations_left(self) -> int:
@@ -73,7 +79,7 @@ class Trajectory:
 
     def model_input(self) -> tuple[Tensor, Tensor]:
         """Return the scaled latents [1, C, h, w] and the timestep [] of the next iteration."""
-        timestep = self.scheduler.timesteps[self.iteration]
+        timestep = self.scheduler.timesteps[self.first + self.iteration]
         return scale_input(self.scheduler, self.latents, timestep), timestep
 
     def advance(self, prediction: Tensor | JobError) -> None:
@@ -81,12 +87,15 @@ class Trajectory:
         if isinstance(prediction, JobError):
             self.error = prediction
             return
-        timestep = self.scheduler.timesteps[self.iteration]
+        timestep = self.scheduler.timesteps[self.first + self.iteration]
         try:
             # Never twice for one iteration: the scheduler's state has moved on, whatever happens.
             self.latents = self.scheduler.step(
                 prediction, timestep, self.latents, **self._step_arguments, return_dict=False
             )[0]
+            if self.known is not None:
+                following = self.first + self.iteration + 1
+                self.latents = self.known.restore(self.latents, self.scheduler, following)
         except Exception as cause:
             self.error = InternalFailure("the sampler met an error")
             self.error.__cause__ = cause

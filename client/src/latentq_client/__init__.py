@@ -8,7 +8,7 @@ from latentq_client.errors import (
     ServiceUnreachable,
     WaitTimeout,
 )
-from latentq_client.job import Artifact, Job, JobError, Progress
+from latentq_client.job import Artifact, Job, JobError, Progress, Upload
 
 __all__ = [
     "Artifact",
@@ -20,5 +20,6 @@ __all__ = [
     "Progress",
     "ServiceRefused",
     "ServiceUnreachable",
+    "Upload",
     "WaitTimeout",
 ]

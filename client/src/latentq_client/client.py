@@ -3,13 +3,14 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 
 from latentq_client.errors import JobFailed, WaitTimeout
-from latentq_client.job import Artifact, Job
+from latentq_client.job import Artifact, Job, Upload
 from latentq_client.transport import Transport
 
 #: Pause between two looks at a job, in seconds: it grows while nothing happens.
@@ -77,6 +78,20 @@ class Client:
             headers={"Idempotency-Key": f'"{key}"'},
         )
         return Job.read(answer.json())
+
+    def upload(self, picture: Path | str | bytes) -> Upload:
+        """Store a PNG, JPEG or WebP picture, given as a path or as bytes, for jobs to come.
+
+        The same bytes again are the same upload.
+
+        Raises:
+            OSError: The file cannot be read.
+            ServiceRefused: It is too large, or no such picture.
+            ServiceUnreachable: Nobody answered.
+        """
+        data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        answer = self._transport.send("POST", "/v1/uploads", files={"file": data})
+        return Upload.read(answer.json())
 
     def get(self, job_id: str) -> Job:
         """Read a job.

@@ -91,6 +91,26 @@ class Job:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A stored picture; its id goes into `init_image` or `mask` of a job."""
+
+    id: str
+    content_type: str
+    num_bytes: int
+    sha256: str
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> Self:
+        """Read the body of an answer."""
+        return cls(
+            id=body["id"],
+            content_type=body["content_type"],
+            num_bytes=body["bytes"],
+            sha256=body["sha256"],
+        )
+
+
 def _read_artifact(body: Mapping[str, Any]) -> Artifact:
     return Artifact(
         index=body["index"],

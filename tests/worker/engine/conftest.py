@@ -7,7 +7,7 @@ import torch
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.request import GenerationRequest
-from worker.engine import Engine, EngineConfig, JobResult, ModelCache
+from worker.engine import Engine, EngineConfig, JobResult, ModelCache, SourceImage
 
 #: No test waits longer for the engine, in seconds.
 PATIENCE_S = 60
@@ -64,11 +64,13 @@ def submit_together(models: ModelCache) -> Iterator[Submit]:
     engine.stop()
 
 
-def run_alone(models: ModelCache, request: GenerationRequest) -> JobResult:
+def run_alone(
+    models: ModelCache, request: GenerationRequest, source: SourceImage | None = None
+) -> JobResult:
     """Run a request on an engine of its own."""
     engine = Engine(EngineConfig(), models)
     engine.start()
     try:
-        return engine.submit("alone", request).result(PATIENCE_S)
+        return engine.submit("alone", request, source).result(PATIENCE_S)
     finally:
         engine.stop()

@@ -1,7 +1,7 @@
 """Stable Diffusion 1 and 2 and what shares their parts.
 
-Each function does what diffusers' StableDiffusionPipeline does at the same place, so that a job
-alone gives the same bits.
+Each function does what diffusers' StableDiffusionPipeline, or the one for image-to-image or
+inpainting, does at the same place, so that a job alone gives the same bits.
 """
 
 from typing import Any
@@ -18,6 +18,9 @@ from shared.catalog import ModelSpec
 from shared.errors import InvalidInput
 from worker.engine.samplers import load_native
 
+#: diffusers' DiagonalGaussianDistribution over latents [1, C, h, w].
+LatentDistribution = Any
+
 
 class StableDiffusion:
     """A loaded model: text encoder, denoiser and decoder on one device."""
@@ -33,7 +36,7 @@ class StableDiffusion:
         self._text_encoder = self._load(CLIPTextModel, "text_encoder")
         self._unet = self._load(UNet2DConditionModel, "unet")
         self._vae = self._load(AutoencoderKL, "vae")
-        self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor)
+        self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor, do_resize=False)
 
     def encode(self, prompt: str) -> Tensor:
         """Encode one prompt alone; returns [1, T, D].
@@ -58,6 +61,24 @@ class StableDiffusion:
         shape = (1, self._unet.config.in_channels, height // factor, width // factor)
         noise = torch.randn(shape, generator=generator, device=generator.device, dtype=self.dtype)
         return noise.to(self.device)
+
+    def encode_image(self, pixels: NDArray[np.uint8]) -> LatentDistribution:
+        """Encode a picture [H, W, 3]; what it looked like is spread over a distribution."""
+        image = self._processor.preprocess(pixels.astype(np.float32) / 255.0)
+        return self._vae.encode(image.to(self.device, self.dtype)).latent_dist
+
+    def sample(self, distribution: LatentDistribution, generator: torch.Generator) -> Tensor:
+        """Draw a picture's latents [1, C, h, w]."""
+        latents: Tensor = self._vae.config.scaling_factor * distribution.sample(generator)
+        return latents
+
+    def encode_mask(self, mask: NDArray[np.float32]) -> Tensor:
+        """Scale a mask [H, W] of zeros and ones down to [1, 1, h, w]."""
+        height, width = (side // self.spec.latent_factor for side in mask.shape)
+        scaled = torch.nn.functional.interpolate(
+            torch.from_numpy(mask)[None, None], size=(height, width)
+        )
+        return scaled.to(self.device, self.dtype)
 
     def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
         """Run the denoiser on rows at timesteps of their own.
