@@ -54,16 +54,21 @@ def write_page(
 
     `command` is what makes the page again, as somebody types it in the root of the repository.
     """
+    machine = "\n".join(f"- {name}: {value}" for name, value in describe_machine().items())
+    page = render_page(title, question, tables, command)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{page}\n## Where it was measured\n\n{machine}\n")
+
+
+def render_page(title: str, question: str, tables: Sequence[Table], command: str) -> str:
+    """Write tables that no machine changes as markdown; see `write_page`."""
     parts = [
         f"# {title}",
         question,
         f"Made by `{command}`; do not edit it by hand.",
         *(_markdown_of(table) for table in tables),
-        "## Where it was measured",
-        "\n".join(f"- {name}: {value}" for name, value in describe_machine().items()),
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(parts) + "\n")
+    return "\n\n".join(parts) + "\n"
 
 
 def describe_machine() -> Mapping[str, str]:
