@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check fix lock clean
+.PHONY: help install demo test test-all bench check fix lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: install ## Run the core tests against real PostgreSQL, Valkey and SeaweedF
 
 test-all: install ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest
+
+bench: install ## Measure how fast the engine is, and whether it keeps its size; needs a quiet machine
+	$(BIN)/python -m bench.engine
+	$(BIN)/python -m bench.soak
 
 check: install ## Lint, types, import rules, dependencies
 	$(BIN)/ruff check .

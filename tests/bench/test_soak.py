@@ -1,0 +1,38 @@
+from collections import Counter
+
+import pytest
+import torch
+
+from bench.soak import draw_job, find_growing, slopes_of, soak
+from models import CATALOG
+from shared.catalog import Catalog
+from shared.compatibility import max_steps
+from shared.vocab import Sampler, Schedule
+from worker.engine import Engine, EngineConfig, ModelCache
+
+NUM_JOBS = 600
+
+
+def test_short_jobs_of_all_kinds_are_drawn() -> None:
+    spec = Catalog.load(CATALOG).models["demo"]
+    jobs = [draw_job(spec, number) for number in range(300)]
+    assert {job.sampler for job in jobs} == set(Sampler)
+    assert {job.schedule for job in jobs} == set(Schedule)
+    assert Counter(job.is_guided for job in jobs) == {True: 150, False: 150}
+    for job in jobs:
+        assert job.steps <= max_steps(job.sampler, job.schedule, spec, allow_undistilled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_engine_keeps_its_size_over_many_jobs() -> None:
+    torch.set_num_threads(1)
+    catalog = Catalog.load(CATALOG)
+    engine = Engine(EngineConfig(), ModelCache(catalog, "cpu"))
+    engine.start()
+    try:
+        samples = list(soak(engine, catalog.models["demo"], NUM_JOBS))
+    finally:
+        engine.stop()
+    assert samples[-1].jobs == NUM_JOBS
+    assert find_growing(slopes_of(samples)) == []
