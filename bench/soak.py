@@ -21,10 +21,10 @@ from bench.slope import Slope, fit_slope
 from evals.report import Table, describe_machine, print_tables, write_page
 from models import CATALOG
 from shared.catalog import Catalog, ModelSpec
-from shared.compatibility import find_refusal
+from shared.compatibility import DIFFUSION_SAMPLERS, find_refusal
 from shared.errors import InvalidInput
 from shared.request import GenerationRequest
-from shared.vocab import Determinism, Sampler, Schedule
+from shared.vocab import Determinism, Schedule
 from worker.engine import Engine, EngineConfig, JobCanceled, ModelCache
 
 QUESTION = (
@@ -110,7 +110,7 @@ def soak(engine: Engine, spec: ModelSpec, num_jobs: int) -> Iterator[Sample]:
 
 def draw_job(spec: ModelSpec, number: int) -> GenerationRequest:
     """Make a short job; samplers, schedules, guidance and company go round."""
-    sampler = list(Sampler)[number % len(Sampler)]
+    sampler = DIFFUSION_SAMPLERS[number % len(DIFFUSION_SAMPLERS)]
     schedules = [
         schedule
         for schedule in Schedule
@@ -121,7 +121,7 @@ def draw_job(spec: ModelSpec, number: int) -> GenerationRequest:
         prompt="star " * 200 if number % 100 == TOO_LONG else f"a red star, number {number}",
         model=spec.id,
         sampler=sampler,
-        schedule=schedules[number // len(Sampler) % len(schedules)],
+        schedule=schedules[number // len(DIFFUSION_SAMPLERS) % len(schedules)],
         steps=2,
         guidance=[1.0, 3.0][number % 2],
         seed=number,

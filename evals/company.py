@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shared.catalog import Catalog, ModelSpec
-from shared.compatibility import find_refusal
+from shared.compatibility import DIFFUSION_SAMPLERS, find_refusal
 from shared.request import GenerationRequest
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule
 from worker.artifact import encode_image
@@ -52,7 +52,7 @@ class Outcome:
 def draw_jobs(spec: ModelSpec) -> list[GenerationRequest]:
     """Make two jobs of each sampler; every other field goes round at a pace of its own."""
     jobs = []
-    for number, sampler in enumerate([*Sampler, *Sampler]):
+    for number, sampler in enumerate(2 * DIFFUSION_SAMPLERS):
         schedules = [s for s in Schedule if _is_possible(spec, sampler, s)]
         guidance = GUIDANCES[number % len(GUIDANCES)]
         width, height = SIZES[number % len(SIZES)]
@@ -63,7 +63,9 @@ def draw_jobs(spec: ModelSpec) -> list[GenerationRequest]:
                 model=spec.id,
                 sampler=sampler,
                 # The second job of each has the last of its schedules, the first the native one.
-                schedule=schedules[0 if number < len(Sampler) else -1 - number % len(schedules)],
+                schedule=schedules[
+                    0 if number < len(DIFFUSION_SAMPLERS) else -1 - number % len(schedules)
+                ],
                 steps=4 + number % 7,
                 guidance=guidance,
                 guidance_rescale=0.7 if number % 5 == 0 else 0.0,

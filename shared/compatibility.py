@@ -48,6 +48,8 @@ _PROCESSES = {
     Sampler.FLOW_HEUN: Process.FLOW,
     Sampler.EDM_DPMPP_2M: Process.EDM,
 }
+#: All others, in their order.
+DIFFUSION_SAMPLERS = tuple(sampler for sampler in Sampler if sampler not in _PROCESSES)
 #: Samplers of distilled models, whose every step jumps to the end of the trajectory.
 CONSISTENCY = frozenset({Sampler.LCM, Sampler.TCD})
 #: Samplers whose diffusers scheduler counts its first steps from wherever it begins.

@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from shared.compatibility import CONSISTENCY
+from shared.compatibility import CONSISTENCY, DIFFUSION_SAMPLERS
 from shared.db.session import make_engine
-from shared.vocab import Sampler
 from tests.fixtures.stack import LEASE_S, Stack, wait_until
 
 JOBS = 20
 
 
 def submit_twenty(stack: Stack) -> list[str]:
-    samplers = [sampler for sampler in Sampler if sampler not in CONSISTENCY]
+    samplers = [sampler for sampler in DIFFUSION_SAMPLERS if sampler not in CONSISTENCY]
     return [
         stack.submit(
             prompt="a small green frog",

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from evals.stock import StockDiffusers
+from shared.compatibility import DIFFUSION_SAMPLERS
 from shared.request import GenerationRequest
 from shared.vocab import Sampler
 from tests.fixtures.stack import Stack, wait_until
@@ -26,7 +27,7 @@ def fetch(artifact: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("sampler", Sampler)
+@pytest.mark.parametrize("sampler", DIFFUSION_SAMPLERS)
 def test_a_job_alone_equals_stock_diffusers_bit_for_bit(
     stack: Stack, stock: StockDiffusers, sampler: Sampler, guidance: float
 ) -> None:

@@ -8,8 +8,8 @@ from evals.company import Outcome, Scenario, draw_jobs
 from evals.determinism import find_differing, find_off_size, stock_jobs
 from models import CATALOG
 from shared.catalog import Catalog
-from shared.compatibility import max_steps
-from shared.vocab import Determinism, OutputFormat, Sampler, Schedule
+from shared.compatibility import DIFFUSION_SAMPLERS, max_steps
+from shared.vocab import Determinism, OutputFormat, Schedule
 
 SPEC = Catalog.load(CATALOG).models["demo"]
 JOBS = draw_jobs(SPEC)
@@ -22,7 +22,7 @@ def outcome(order: int, *, with_neighbours: bool = False, rows: int = 8) -> Outc
 
 def test_the_jobs_are_of_all_kinds_and_each_can_be_drawn() -> None:
     assert len(JOBS) >= 24
-    assert {job.sampler for job in JOBS} == set(Sampler)
+    assert {job.sampler for job in JOBS} == set(DIFFUSION_SAMPLERS)
     assert {job.schedule for job in JOBS} == set(Schedule)
     assert {job.output_format for job in JOBS} == set(OutputFormat)
     assert {job.determinism for job in JOBS} == {Determinism.EXACT}
@@ -36,7 +36,7 @@ def test_the_jobs_are_of_all_kinds_and_each_can_be_drawn() -> None:
 
 def test_each_sampler_is_compared_with_stock_diffusers() -> None:
     chosen = stock_jobs(JOBS)
-    assert [job.sampler for job in chosen] == list(Sampler)
+    assert [job.sampler for job in chosen] == list(DIFFUSION_SAMPLERS)
     assert all(job.is_guided and job.schedule is Schedule.NATIVE for job in chosen)
 
 

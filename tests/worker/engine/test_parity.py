@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evals.stock import StockDiffusers
-from shared.vocab import Sampler
+from shared.compatibility import DIFFUSION_SAMPLERS
 from tests.worker.engine.conftest import request, run_alone
 from worker.engine import ModelCache
 
@@ -15,8 +15,8 @@ from worker.engine import ModelCache
 @pytest.mark.parametrize(
     ("sampler", "changes", "config"),
     [
-        *((sampler, {}, {}) for sampler in Sampler),
-        *((sampler, {"guidance": 1.0}, {}) for sampler in Sampler),
+        *((sampler, {}, {}) for sampler in DIFFUSION_SAMPLERS),
+        *((sampler, {"guidance": 1.0}, {}) for sampler in DIFFUSION_SAMPLERS),
         ("ddim", {"guidance": 12.0, "guidance_rescale": 0.7}, {}),
         ("ddim", {"negative_prompt": "a blue ring"}, {}),
         ("ddim", {"width": 96, "height": 48}, {}),

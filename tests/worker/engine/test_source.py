@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from evals.stock import StockDiffusers
+from shared.compatibility import DIFFUSION_SAMPLERS
 from shared.request import GenerationRequest
 from shared.vocab import Sampler
-from tests.fixtures.stock import StockDiffusers
 from tests.worker.engine.conftest import PATIENCE_S, request, run_alone
 from worker.engine import Engine, EngineConfig, JobResult, ModelCache, SourceImage
 
@@ -20,7 +21,7 @@ PIXELS = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 MASK = np.repeat([[0.0, 1.0]], 32, axis=1).repeat(64, axis=0).astype(np.float32)
 CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     # PNDM cannot begin behind the step that it takes twice.
-    *((sampler, {}, {}) for sampler in Sampler if sampler is not Sampler.PNDM),
+    *((sampler, {}, {}) for sampler in DIFFUSION_SAMPLERS if sampler is not Sampler.PNDM),
     *((sampler, {"strength": 1.0, "guidance": 1.0}, {}) for sampler in ("pndm", "ddim", "heun")),
     ("dpmpp_2m_sde", {"strength": 0.2, "guidance": 1.0}, {}),
     ("dpmpp_2m", {"schedule": "karras"}, {"use_karras_sigmas": True}),
