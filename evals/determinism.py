@@ -26,8 +26,9 @@ from evals.report import Table, describe_machine, print_tables, write_page
 from evals.stock import StockDiffusers
 from models import CATALOG
 from shared.catalog import Catalog
+from shared.compatibility import DIFFUSION_SAMPLERS
 from shared.request import GenerationRequest
-from shared.vocab import Sampler, Schedule
+from shared.vocab import Schedule
 from worker.engine import ModelCache
 
 QUESTION = (
@@ -135,7 +136,7 @@ def stock_jobs(jobs: Sequence[GenerationRequest]) -> list[GenerationRequest]:
         job.model_copy(update={"guidance": max(job.guidance, 2.0), "num_outputs": 1})
         for job in jobs
         if job.schedule is Schedule.NATIVE
-    ][: len(Sampler)]
+    ][: len(DIFFUSION_SAMPLERS)]
 
 
 def compare_with_stock(jobs: Sequence[GenerationRequest]) -> list[str]:
