@@ -112,6 +112,14 @@ def test_the_readme_does_what_it_says(reader: Reader) -> None:
     assert (reader.folder / "heart.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_job_starts_from_a_picture_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "start-from-a-picture.md"):
+        reader.run(block)
+    assert len(list((reader.folder / "redrawn").iterdir())) == 1
+    assert (reader.folder / "inpainted.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> None:
     up, worker = blocks_of(HOW_TO / "add-workers.md")
     data_dir = reader.folder / ".latentq"
@@ -146,7 +154,7 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
 
 
 def test_no_page_has_a_block_that_nobody_runs() -> None:
-    pages = ("add-workers.md", "train-the-demo-model.md")
+    pages = ("add-workers.md", "start-from-a-picture.md", "train-the-demo-model.md")
     run = {ROOT / "README.md", *(HOW_TO / page for page in pages)}
     with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
     assert with_blocks == run

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.pictures import picture
 from tests.fixtures.stack import Stack, free_port
 
 PROMPT = "a large red star on a yellow background"
@@ -59,6 +60,22 @@ def test_submit_saves_what_it_made(shell: Shell, tmp_path: Path) -> None:
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
 
+def test_submit_starts_from_pictures_and_the_same_ones_again_are_the_same_job(
+    shell: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(picture("JPEG"))
+    (tmp_path / "mask.png").write_bytes(picture())
+    command = ("submit", PROMPT, "--steps", "10", "--init-image", "photo.jpg", "--mask", "mask.png")
+    command += ("--strength", "0.3", "--sampler", "ddim", "--idempotency-key", "redraw-1", "--wait")
+    job = shell.json(*command)
+    assert job["request"]["init_image"] != job["request"]["mask"]
+    assert job["progress"]["iteration"] == job["progress"]["iterations"] == 3
+    assert shell.json(*command)["id"] == job["id"]
+    shown = shell.run("get", job["id"]).stdout
+    assert "at strength 0.3" in shown
+    assert "is white" in shown
+
+
 def test_a_job_can_be_followed_by_its_id(shell: Shell) -> None:
     job_id = shell.json("submit", PROMPT, "--steps", "3", "--metadata", "order=7")["id"]
     (watched,) = shell.json("watch", job_id)
@@ -97,6 +114,9 @@ def test_the_catalog_is_shown(shell: Shell, command: str) -> None:
     [
         (("submit",), {}, 2, "Missing argument"),
         (("submit", PROMPT, "--sampler", "nothing"), {}, 2, "is not one of"),
+        (("submit", PROMPT, "--init-image", "nothing.png"), {}, 2, "does not exist"),
+        (("submit", PROMPT, "--init-image", __file__), {}, 4, "unsupported_image"),
+        (("submit", PROMPT, "--strength", "0.5"), {}, 4, "/strength"),
         (("submit", PROMPT, "--metadata", "x"), {}, 2, "KEY=VALUE"),
         (("ls",), {"LATENTQ_URL": "", "LATENTQ_API_KEY": ""}, 2, "LATENTQ_URL"),
         (("ls",), {"LATENTQ_URL": "localhost:8000"}, 2, "must begin with http"),

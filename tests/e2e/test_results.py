@@ -16,6 +16,7 @@ from evals.stock import StockDiffusers
 from shared.compatibility import DIFFUSION_SAMPLERS
 from shared.request import GenerationRequest
 from shared.vocab import Sampler
+from tests.fixtures.pictures import encode
 from tests.fixtures.stack import Stack, wait_until
 
 PROMPT = "a large red star on a yellow background"
@@ -65,6 +66,30 @@ def test_the_second_output_can_be_made_again_alone(stack: Stack) -> None:
         for artifact in (pair["artifacts"][1], single["artifacts"][0])
     ]
     assert np.array_equal(*pictures)
+
+
+def test_a_picture_is_redrawn_over_http_as_stock_diffusers_does(
+    stack: Stack, stock: StockDiffusers
+) -> None:
+    image = Image.fromarray(np.tile(np.arange(0, 256, 4, np.uint8)[:, None, None], (1, 64, 3)))
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (32, 0, 64, 64))
+    ids = [stack.upload(encode(picture)) for picture in (image, mask)]
+    fields = {"sampler": "euler", "steps": 8, "guidance": 3.0, "strength": 0.6, "seed": 5}
+    for region in (None, mask):
+        pictures = dict(
+            zip(("init_image", "mask")[: 1 if region is None else 2], ids, strict=False)
+        )
+        job = stack.submit(prompt=PROMPT, **fields, **pictures)
+        (done,) = stack.wait([job["id"]])
+        assert done["status"] == "succeeded", done["error"]
+        assert done["progress"]["iteration"] == done["progress"]["iterations"] == 4
+        ours = np.asarray(Image.open(io.BytesIO(fetch(done["artifacts"][0]))))
+        request = GenerationRequest.model_validate(
+            {"prompt": PROMPT, "model": "demo", "schedule": "native", "width": 64, "height": 64}
+            | fields
+        )
+        assert np.array_equal(ours, stock.redraw(request, image, region))
 
 
 def test_equal_exact_requests_give_equal_files_in_any_company(stack: Stack) -> None:

@@ -1,10 +1,12 @@
+import hashlib
+import tempfile
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from cli.standalone.servers import Servers
-from shared.errors import ServiceUnavailable, StorageUnavailable
+from shared.errors import NotFound, ServiceUnavailable, StorageUnavailable
 from shared.storage import ObjectStore, artifact_key
 from tests.fixtures.stack import free_port
 
@@ -42,6 +44,24 @@ def test_a_stored_object_reads_back_and_its_link_needs_no_key(store: ObjectStore
     assert answer.headers["content-disposition"] == 'inline; filename="job_1-0.png"'
 
 
+def test_a_file_is_stored_as_its_bytes_are(store: ObjectStore, key: str) -> None:
+    data = bytes(range(256)) * 20_000
+    with tempfile.SpooledTemporaryFile(max_size=1000) as file:
+        file.write(data)
+        file.seek(0)
+        digest = hashlib.sha256(data).hexdigest()
+        store.put_file(key, file, sha256=digest, content_type="image/png")
+    assert store.get(key) == data
+    store.put(key, data, content_type="image/png")
+
+
+def test_an_object_that_is_not_there_is_told_from_a_store_that_is_not(
+    store: ObjectStore, key: str
+) -> None:
+    with pytest.raises(NotFound):
+        store.get(key)
+
+
 def test_an_object_is_written_once(store: ObjectStore, key: str) -> None:
     store.put(key, b"first", content_type="image/png")
     with pytest.raises(StorageUnavailable):
@@ -67,6 +87,8 @@ def test_a_store_that_is_away_is_an_error(servers: Servers, key: str) -> None:
     away = connect(servers, endpoint=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StorageUnavailable):
         away.put(key, b"x", content_type="image/png")
+    with pytest.raises(StorageUnavailable):
+        away.get(key)
     with pytest.raises(ServiceUnavailable):
         away.ping()
 

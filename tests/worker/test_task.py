@@ -1,11 +1,15 @@
 """One job from claim to finish, with the real engine, database and store."""
 
 import hashlib
+import io
+import json
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from PIL import Image
 
 from cli.standalone.servers import Servers
 from models import CATALOG
@@ -13,9 +17,11 @@ from shared.catalog import Catalog
 from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
 from shared.db.rescue import RescueRepository
+from shared.db.uploads import upload_id_of
 from shared.errors import ErrorCode
 from shared.job import SUSPECTED_AFTER, Job, JobStatus, NewJob
-from shared.storage import ObjectStore
+from shared.storage import ObjectStore, upload_key
+from tests.fixtures.pictures import picture
 from tests.fixtures.stack import wait_until
 from worker.engine import Engine, EngineConfig, ModelCache
 from worker.lease import LeaseKeeper
@@ -60,6 +66,13 @@ class Bench:
             store=self.store,
         )
 
+    def upload(self, data: bytes, *, sha256: str | None = None) -> dict[str, str]:
+        """Store a picture as the API does; returns what a request holds of it."""
+        digest = hashlib.sha256(data).hexdigest()
+        upload_id = upload_id_of("tenant", digest)
+        self.store.put(upload_key("tenant", upload_id), data, content_type="image/png")
+        return {"id": upload_id, "sha256": sha256 or digest}
+
     def get(self, job_id: str) -> Job:
         return self.jobs.get("tenant", job_id)
 
@@ -96,6 +109,61 @@ def test_a_job_ends_with_its_outputs_in_the_store(bench: Bench, make_job: MakeJo
         data = bench.store.get(artifact.key)
         assert hashlib.sha256(data).hexdigest() == artifact.sha256
         assert len(data) == artifact.num_bytes
+
+
+def test_a_job_starts_from_its_pictures_whatever_they_are_called(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    image, mask = bench.upload(picture()), bench.upload(picture("JPEG"))
+    jobs = [
+        make_job(steps=4, strength=0.5, init_image=image, mask=mask, determinism="exact"),
+        make_job(steps=4, strength=0.5, init_image=image, determinism="exact"),
+        make_job(steps=4, determinism="exact"),
+    ]
+    for job in jobs:
+        bench.jobs.insert(job)
+        bench.task.run(job.id)
+    masked, redrawn, fresh = (bench.get(job.id) for job in jobs)
+    assert masked.status is redrawn.status is fresh.status is JobStatus.SUCCEEDED
+    assert [job.iteration for job in (masked, redrawn, fresh)] == [2, 2, 4]
+    data = bench.store.get(masked.artifacts[0].key)
+    recipe = json.loads(Image.open(io.BytesIO(data)).info["latentq"])["request"]
+    shas = {"init_image": {"sha256": image["sha256"]}, "mask": {"sha256": mask["sha256"]}}
+    assert {name: recipe[name] for name in shas} == shas
+    assert len({job.artifacts[0].sha256 for job in (masked, redrawn, fresh)}) == 3
+
+
+@pytest.mark.parametrize("spoilt", ["init_image", "mask"])
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("damaged", "cannot be decoded"),
+        ("gone", "is stored no longer"),
+        ("exchanged", "is not what was uploaded"),
+    ],
+)
+def test_a_picture_that_cannot_be_used_fails_the_job_by_its_field(
+    bench: Bench, make_job: MakeJob, spoilt: str, case: str, says: str
+) -> None:
+    good = bench.upload(picture())
+    bad = {
+        "damaged": bench.upload(picture()[:-100]),
+        "gone": {"id": "upl_gone", "sha256": "ab" * 32},
+        "exchanged": bench.upload(picture(), sha256="ab" * 32),
+    }[case]
+    pictures = {"init_image": good, "mask": good} | {spoilt: bad}
+    bench.jobs.insert(job := make_job(strength=0.5, **pictures))
+    bench.task.run(job.id)
+    failed = bench.get(job.id)
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, ErrorCode.INVALID_INPUT)
+    assert (failed.error_message or "").startswith(f"{spoilt} {says}")
+
+
+def test_the_upload_of_another_tenant_is_not_read(bench: Bench, make_job: MakeJob) -> None:
+    image = bench.upload(picture())
+    bench.jobs.insert(job := make_job(tenant="other", strength=0.5, init_image=image))
+    bench.task.run(job.id)
+    assert bench.jobs.get("other", job.id).error_code is ErrorCode.INVALID_INPUT
 
 
 def test_a_message_that_comes_twice_runs_a_job_once(bench: Bench, make_job: MakeJob) -> None:
@@ -185,8 +253,9 @@ def test_a_job_stops_when_its_worker_learns_that_the_lease_is_gone(
     assert (back.status, back.attempt) == (JobStatus.QUEUED, 1)
 
 
-def test_an_output_that_cannot_be_stored_fails_the_job_in_the_end(
-    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fields", [{}, {"strength": 0.5, "init_image": {"id": "a", "sha256": ""}}])
+def test_a_store_that_stays_away_fails_the_job_in_the_end(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("worker.task.STORAGE_PATIENCE_S", 0.5)
     monkeypatch.setattr(
@@ -201,7 +270,7 @@ def test_an_output_that_cannot_be_stored_fails_the_job_in_the_end(
             secret_key="b",
         ),
     )
-    bench.jobs.insert(job := make_job(steps=2))
+    bench.jobs.insert(job := make_job(steps=2, **fields))
     bench.task.run(job.id)
     failed = bench.get(job.id)
     assert (failed.status, failed.error_code) == (JobStatus.FAILED, ErrorCode.STORAGE_UNAVAILABLE)
