@@ -6,8 +6,8 @@ import torch
 from bench.soak import draw_job, find_growing, slopes_of, soak
 from models import CATALOG
 from shared.catalog import Catalog
-from shared.compatibility import max_steps
-from shared.vocab import Sampler, Schedule
+from shared.compatibility import DIFFUSION_SAMPLERS, max_steps
+from shared.vocab import Schedule
 from worker.engine import Engine, EngineConfig, ModelCache
 
 NUM_JOBS = 600
@@ -16,7 +16,7 @@ NUM_JOBS = 600
 def test_short_jobs_of_all_kinds_are_drawn() -> None:
     spec = Catalog.load(CATALOG).models["demo"]
     jobs = [draw_job(spec, number) for number in range(300)]
-    assert {job.sampler for job in jobs} == set(Sampler)
+    assert {job.sampler for job in jobs} == set(DIFFUSION_SAMPLERS)
     assert {job.schedule for job in jobs} == set(Schedule)
     assert Counter(job.is_guided for job in jobs) == {True: 150, False: 150}
     for job in jobs:

@@ -8,8 +8,8 @@ import httpx
 
 from models import CATALOG
 from shared.catalog import Catalog
-from shared.compatibility import CONSISTENCY, find_refusal
-from shared.vocab import OutputFormat, Sampler, Schedule
+from shared.compatibility import CONSISTENCY, DIFFUSION_SAMPLERS, find_refusal
+from shared.vocab import OutputFormat, Schedule
 from tests.fixtures.stack import Stack
 
 NUM_JOBS = 30
@@ -17,7 +17,7 @@ NUM_JOBS = 30
 
 def thirty_bodies() -> list[dict[str, Any]]:
     spec = Catalog.load(CATALOG).models["demo"]
-    samplers = [sampler for sampler in Sampler if sampler not in CONSISTENCY]
+    samplers = [sampler for sampler in DIFFUSION_SAMPLERS if sampler not in CONSISTENCY]
     bodies = []
     for number in range(NUM_JOBS):
         sampler = samplers[number % len(samplers)]

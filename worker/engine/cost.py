@@ -5,6 +5,8 @@ import threading
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+#: Least that a forward takes, in milliseconds, where a clock is too coarse to see it.
+MIN_MS = 0.001
 #: Weight of an observation once a row count is known.
 EWMA_WEIGHT = 0.1
 #: An observation further off than this many times counts as that many times: a hiccup.
@@ -63,6 +65,7 @@ class _Curve:
         self._knee = 1
 
     def observe(self, rows: int, ms: float) -> None:
+        ms = max(ms, MIN_MS)
         self._forwards += 1
         average = self._averages.get(rows)
         if average is None or self._forwards - average.seen_at > STALE_AFTER:
@@ -76,7 +79,7 @@ class _Curve:
             self._tries = 0
 
     def put(self, rows: int, ms: float, samples: int) -> None:
-        self._averages[rows] = _Average(ms, max(samples, MEDIAN_OF), self._forwards)
+        self._averages[rows] = _Average(max(ms, MIN_MS), max(samples, MEDIAN_OF), self._forwards)
         self._fit = []
         # One point alone says nothing about what more rows gain.
         self._tries = TRIES if len(self._averages) > 1 else 0

@@ -11,7 +11,8 @@ from PIL import Image, ImageFont
 from cli.demo.gallery import COLUMNS, PICTURE, Picture, draw_contact_sheet, wrap, write_page
 from cli.demo.jobs import JOBS
 from latentq_client import Job
-from shared.vocab import Determinism, Sampler, Schedule
+from shared.compatibility import CONSISTENCY, DIFFUSION_SAMPLERS
+from shared.vocab import Determinism, Schedule
 
 FONT = ImageFont.load_default(13)
 
@@ -100,7 +101,9 @@ def test_the_demo_asks_for_everything_there_is() -> None:
     assert {f.get("preset", "balanced") for f in fields} == {
         "balanced", "creative", "precise", "fast", "reference",
     }  # fmt: skip
-    assert {f["sampler"] for f in fields if "sampler" in f} | {"dpmpp_2m", "ddpm"} == set(Sampler)
+    assert {f["sampler"] for f in fields if "sampler" in f} | {"dpmpp_2m", "ddpm"} == set(
+        DIFFUSION_SAMPLERS
+    ) - CONSISTENCY
     assert {f["schedule"] for f in fields if "schedule" in f} | {"native"} == set(Schedule)
     assert {f.get("determinism", "fast") for f in fields} == set(Determinism)
     assert {f.get("guidance") for f in fields} >= {1, 12}
