@@ -33,7 +33,7 @@ JOBS = (
         {"sampler": "kdpm2_ancestral", "schedule": "karras", "steps": 15},
     ),
     DemoJob(
-        "a large blue ring on a yellow background",
+        "a large blue ring in the center on a yellow background",
         {"sampler": "dpmpp_singlestep", "schedule": "linear", "steps": 20},
     ),
     DemoJob(
