@@ -23,7 +23,7 @@ from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobRes
 from worker.engine.runner import Runner, as_job_error
 from worker.engine.source import SourceImage
 from worker.engine.timings import TimeAccount
-from worker.engine.trajectory import Trajectory
+from worker.engine.trajectory import Trajectory, fail_non_finite
 
 #: Finished latents that may wait for the decoder before the step loop waits too.
 DECODE_BACKLOG = 32
@@ -182,6 +182,7 @@ class Engine:
         with self.timings.measure("scheduler_s"):
             for trajectory, prediction in zip(batch, predictions, strict=True):
                 trajectory.advance(prediction)  # own scheduler, own generator
+            fail_non_finite(batch)
         return self.batcher.retire(batch, now=self._clock())
 
     def _apply_commands(self) -> None:
