@@ -6,18 +6,16 @@ few coarse steps make more of a rounding, by what stock diffusers itself makes o
 """
 
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 
-from evals.report import Table, print_tables, write_page
+from evals.report import JsonFile, PageFile, Report, Table
 from evals.stock import Drawn, StockDiffusers
 from models import CATALOG
 from shared.catalog import Catalog
@@ -36,6 +34,14 @@ USUAL = 99.9
 NUDGES = 5
 #: Company rounds anew in every iteration, a nudge but once: so much more may it change.
 ROUNDINGS = 4.0
+QUESTION = (
+    "Does a job give what stock diffusers' StableDiffusionPipeline gives: alone bit for "
+    "bit, in one engine with all the others but for rounding? A job is steps / guidance, "
+    "r with rescaled guidance. Company is the largest change of a latent in company, "
+    "relative to the largest latent; rounding is the largest that stock diffusers itself "
+    f"makes of {NUDGES} roundings of its first noise; levels are what {USUAL}% of pixel "
+    "values stay within in company, and the most, of 255."
+)
 #: In turns, so that no two neighbours have the same.
 STEPS, STEPS_QUICK = (7, 12, 20, 25, 9, 15), (4, 7, 5)
 GUIDANCES = (3.0, 1.0, 7.5, 2.0)
@@ -111,32 +117,18 @@ class Recorder(Engine):
 
 
 def main(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
-    page: Annotated[Path | None, typer.Option(help="Write the tables here, as markdown.")] = None,
+    json_file: JsonFile = None,
+    page_file: PageFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer steps.")] = False,
 ) -> None:
     """Compare every sampler with stock diffusers, alone and in company."""
     torch.set_num_threads(1)
     cases = make_cases(STEPS_QUICK if quick else STEPS)
     rows = compare(cases)
-    tables = [_table_of(rows)]
-    print_tables(tables)
-    if json_file is not None:
-        figures = [asdict(row) | {"passes": row.passes} for row in rows]
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
-    if page is not None:
-        question = (
-            "Does a job give what stock diffusers' StableDiffusionPipeline gives: alone bit for "
-            "bit, in one engine with all the others but for rounding? A job is steps / guidance, "
-            "r with rescaled guidance. Company is the largest change of a latent in company, "
-            "relative to the largest latent; rounding is the largest that stock diffusers itself "
-            f"makes of {NUDGES} roundings of its first noise; levels are what {USUAL}% of pixel "
-            "values stay within in company, and the most, of 255."
-        )
-        command = f"python -m evals.parity --page {page}"
-        write_page(page, "Parity with stock diffusers", question, tables, command)
+    figures = {"rows": [asdict(row) | {"passes": row.passes} for row in rows]}
+    Report("Parity with stock diffusers", QUESTION, [_table_of(rows)], figures).publish(
+        "python -m evals.parity", json_file=json_file, page_file=page_file, quick=quick
+    )
     missed = [f"{row.sampler} on {row.schedule}" for row in rows if not row.passes]
     verdict = f"missed: {', '.join(missed)}" if missed else "all equal alone, all within in company"
     print(f"parity of {len(rows)} requests: {verdict}")  # noqa: T201
