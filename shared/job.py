@@ -92,6 +92,8 @@ class NewJob:
     request: GenerationRequest
     preset: PresetRef
     metadata: Mapping[str, str]
+    #: Seconds of a device that it takes; None if nothing is known.
+    predicted_s: float | None = None
     #: Client's Idempotency-Key and the hash of the body that came with it.
     idempotency_key: str | None = None
     body_sha256: str | None = None
@@ -115,6 +117,8 @@ class Job:
     attempt: int
     #: Forwards done, of `request.iterations`.
     iteration: int
+    #: Seconds of a device that it takes, as was known when it came.
+    predicted_s: float | None
     #: Jobs of the same queue that will be picked earlier; None unless queued.
     queue_position: int | None
     error_code: ErrorCode | None

@@ -71,6 +71,8 @@ class JobRepository:
                 request=new.request.model_dump(mode="json"),
                 metadata=dict(new.metadata),
                 priority=new.request.priority,
+                iterations=new.request.iterations,
+                predicted_s=new.predicted_s,
                 idempotency_key=new.idempotency_key,
                 body_sha256=new.body_sha256,
                 deadline_at=deadline,
