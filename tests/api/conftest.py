@@ -28,8 +28,18 @@ def catalog() -> Catalog:
 
 
 @pytest.fixture(scope="session")
-def resolver(catalog: Catalog) -> Resolver:
-    return Resolver(catalog, PresetBook.load(), TokenCounter(catalog), lambda: CHOSEN_SEED)
+def tokens(catalog: Catalog) -> TokenCounter:
+    return TokenCounter(catalog)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def resolver(catalog: Catalog, tokens: TokenCounter, clock: Clock) -> Resolver:
+    return Resolver(catalog, PresetBook.load(), tokens, lambda: CHOSEN_SEED, clock)
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +56,7 @@ def store() -> ObjectStore:
 
 
 @pytest.fixture
-def api(database: sa.Engine, resolver: Resolver, store: ObjectStore) -> Iterator[Api]:
-    clock = Clock()
+def api(database: sa.Engine, resolver: Resolver, store: ObjectStore, clock: Clock) -> Iterator[Api]:
     nudges: list[None] = []
     canceled: list[str] = []
     jobs = JobRepository(database)
