@@ -45,7 +45,7 @@ class RequestBody(BaseModel):
     service_class: ServiceClass
     priority: int
     deadline_s: int
-    not_before: None = None
+    not_before: datetime | None
     webhook: None = None
     metadata: dict[str, str]
 
@@ -66,7 +66,10 @@ class ProgressBody(BaseModel):
 
 
 class QueueBody(BaseModel):
-    """Where a queued job stands; a list of jobs leaves the position out."""
+    """Where a queued job stands; a list of jobs leaves the position out.
+
+    A job whose `not_before` lies ahead has no position yet.
+    """
 
     position: int | None
     eta_s: None = None

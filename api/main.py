@@ -127,7 +127,7 @@ def make_services(
         secret_key=settings.s3_secret_key.get_secret_value(),
     )
     return Services(
-        resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed),
+        resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed, now),
         estimator=Estimator(CostRepository(database), catalog),
         jobs=job_repository,
         uploads=UploadRepository(database),

@@ -10,6 +10,9 @@ from uuid import UUID
 from shared.errors import ErrorCode
 from shared.request import GenerationRequest
 
+#: A level of priority is worth so much age, in seconds: a job that has waited longer than another
+#: by this much for each level between them goes first.
+AGEING_S = 300
 #: A crash costs every job of the process an attempt, the guilty one and its neighbours. After so
 #: many lost leases a job is suspected, and runs alone in its worker.
 SUSPECTED_AFTER = 2
@@ -119,7 +122,7 @@ class Job:
     iteration: int
     #: Seconds of a device that it takes, as was known when it came.
     predicted_s: float | None
-    #: Jobs of the same queue that will be picked earlier; None unless queued.
+    #: Jobs of the same queue that stand before it; None unless it is queued and may be picked.
     queue_position: int | None
     error_code: ErrorCode | None
     error_message: str | None

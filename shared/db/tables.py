@@ -27,10 +27,16 @@ jobs = sa.Table(
     sa.Column("request", JSONB, nullable=False),
     sa.Column("metadata", JSONB, nullable=False),
     sa.Column("priority", sa.SmallInteger, nullable=False),
+    # Work in a unit that no machine changes: what jobs without a prediction are weighed by.
+    sa.Column("megapixel_iterations", sa.Double, nullable=False),
     sa.Column("idempotency_key", sa.Text),
     sa.Column("body_sha256", sa.Text),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("deadline_at", _TIME, nullable=False),
+    # Priority and age in one: the later of creation and not_before, earlier by so much a level.
+    sa.Column("virtual_birth", _TIME, nullable=False),
+    # Set while the job's not_before lies ahead.
+    sa.Column("held_until", _TIME),
     # Set while a message about the job is, or should be, in Redis.
     sa.Column("dispatched_at", _TIME),
     sa.Column("cancel_requested_at", _TIME),
@@ -63,10 +69,14 @@ sa.Index(
     "ix_jobs_waiting",
     jobs.c.queue,
     jobs.c.tenant,
-    jobs.c.priority.desc(),
-    jobs.c.created_at,
+    jobs.c.virtual_birth,
     jobs.c.id,
-    postgresql_where=sa.text("status = 'queued' AND dispatched_at IS NULL"),
+    postgresql_where=sa.text("status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL"),
+)
+sa.Index(
+    "ix_jobs_held",
+    jobs.c.held_until,
+    postgresql_where=sa.text("status = 'queued' AND held_until IS NOT NULL"),
 )
 sa.Index(
     "ix_jobs_dispatched",
@@ -158,6 +168,16 @@ costs = sa.Table(
     sa.Column("samples", sa.BigInteger, nullable=False),
     sa.Column("updated_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.CheckConstraint("rows > 0 AND samples > 0 AND ms > 0 AND ms < 'Infinity'", name="measured"),
+)
+
+# Only those that somebody has set a limit for.
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    # Jobs announced or running at once, in all queues together; null is any number.
+    sa.Column("max_running", sa.Integer),
+    sa.CheckConstraint("max_running > 0", name="max_running"),
 )
 
 api_keys = sa.Table(

@@ -30,8 +30,18 @@ def catalog() -> Catalog:
 
 
 @pytest.fixture(scope="session")
-def resolver(catalog: Catalog) -> Resolver:
-    return Resolver(catalog, PresetBook.load(), TokenCounter(catalog), lambda: CHOSEN_SEED)
+def tokens(catalog: Catalog) -> TokenCounter:
+    return TokenCounter(catalog)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def resolver(catalog: Catalog, tokens: TokenCounter, clock: Clock) -> Resolver:
+    return Resolver(catalog, PresetBook.load(), tokens, lambda: CHOSEN_SEED, clock)
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +59,8 @@ def store() -> ObjectStore:
 
 @pytest.fixture
 def api(
-    database: sa.Engine, catalog: Catalog, resolver: Resolver, store: ObjectStore
+    database: sa.Engine, catalog: Catalog, resolver: Resolver, store: ObjectStore, clock: Clock
 ) -> Iterator[Api]:
-    clock = Clock()
     nudges: list[None] = []
     canceled: list[str] = []
     jobs = JobRepository(database)

@@ -150,9 +150,15 @@ FIELD_CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "class_label": "cat",
         "adapters": [],
         "webhook": {"url": "https://example.test"},
-        "not_before": "2030-01-01T00:00:00Z",
     }.items()
-]
+] + [
+    (f"not_before {value}", {"not_before": value}, "invalid_request", "#/not_before", "RFC 3339")
+    for value in (
+        7, 1.5, True, [], "", "soon", "2030-01-01", "2030-01-01T00:00:00", "2030-01-01 00:00:00Z",
+        "2030-02-31T00:00:00Z", "2030-01-01T00:00:60Z", "9999-12-31T23:59:59-23:59", "1893456000",
+        "\uff12030-01-01T00:00:00Z",
+    )
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
