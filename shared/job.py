@@ -9,6 +9,7 @@ from uuid import UUID
 
 from shared.errors import ErrorCode
 from shared.request import GenerationRequest
+from shared.webhook import Webhook
 
 #: A crash costs every job of the process an attempt, the guilty one and its neighbours. After so
 #: many lost leases a job is suspected, and runs alone in its worker.
@@ -95,6 +96,7 @@ class NewJob:
     #: Client's Idempotency-Key and the hash of the body that came with it.
     idempotency_key: str | None = None
     body_sha256: str | None = None
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Job:
     #: What the finished run says of itself, in the shape of the wire.
     execution: Mapping[str, Any] | None
     artifacts: tuple[Artifact, ...] = ()
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)
