@@ -12,6 +12,14 @@ from shared.job import Artifact, Job, JobStatus
 from shared.request import GenerationRequest
 from shared.storage import ObjectStore
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
+from shared.webhook import EventType
+
+
+class WebhookBody(BaseModel):
+    """Whom the job tells of what."""
+
+    url: str
+    events: list[EventType]
 
 
 class RequestBody(BaseModel):
@@ -46,7 +54,7 @@ class RequestBody(BaseModel):
     priority: int
     deadline_s: int
     not_before: datetime | None
-    webhook: None = None
+    webhook: WebhookBody | None
     metadata: dict[str, str]
 
 
@@ -169,7 +177,11 @@ class JobRenderer:
             id=job.id,
             status=job.status,
             request=RequestBody(
-                **_show_request(job.request), preset=preset, metadata=dict(job.metadata)
+                **_show_request(job.request),
+                preset=preset,
+                webhook=job.webhook
+                and WebhookBody(url=job.webhook.url, events=list(job.webhook.events)),
+                metadata=dict(job.metadata),
             ),
             preset=PresetBody(name=job.preset.name, version=job.preset.version),
             progress=ProgressBody(

@@ -141,6 +141,7 @@ def make_services(
         new_job_id=new_job_id,
         nudge=nudger.nudge,
         notify_cancel=nudger.notify_cancel,
+        webhook_allow_loopback=settings.webhook_allow_loopback,
     )
 
 

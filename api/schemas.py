@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.request import MAX_DEADLINE_S, SEED_LIMIT
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
+from shared.webhook import TERMINAL_EVENTS, EventType
 
 MAX_PROMPT_CHARACTERS = 4000
 #: What PostgreSQL cannot store: NUL, and halves of characters that JSON can spell.
@@ -50,6 +51,25 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 _AS_TEXT = Field(strict=False)
 
 
+def _refuse_repetition(events: list[EventType]) -> list[EventType]:
+    if len(set(events)) != len(events):
+        raise PydanticCustomError("repetition", "each event may stand once")
+    return events
+
+
+class WebhookCreate(BaseModel):
+    """Whom to tell of what; the URL is checked by `shared.webhook`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    url: Text
+    events: Annotated[
+        list[Annotated[EventType, _AS_TEXT]],
+        Field(min_length=1),
+        AfterValidator(_refuse_repetition),
+    ] = list(TERMINAL_EVENTS)
+
+
 class JobCreate(BaseModel):
     """A request as sent: strict types, nothing unknown; null is as good as absent.
 
@@ -84,5 +104,5 @@ class JobCreate(BaseModel):
     priority: Annotated[int, Field(ge=0, le=9)] = 5
     deadline_s: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)] = 86_400
     not_before: Annotated[AwareDatetime | None, BeforeValidator(_read_time)] = None
-    webhook: None = None
+    webhook: WebhookCreate | None = None
     metadata: Annotated[dict[Text, Text], Field(max_length=16)] = {}

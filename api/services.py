@@ -33,6 +33,8 @@ class Services:
     nudge: Callable[[], None]
     #: Says that a running job shall stop; returns at once.
     notify_cancel: Callable[[str], None]
+    #: Whether webhooks may go to this machine, by plain HTTP too.
+    webhook_allow_loopback: bool = False
 
 
 async def get_services(request: Request) -> Services:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from shared.errors import ErrorCode
 from shared.request import GenerationRequest
+from shared.webhook import Webhook
 
 #: A level of priority is worth so much age, in seconds: a job that has waited longer than another
 #: by this much for each level between them goes first.
@@ -100,6 +101,7 @@ class NewJob:
     #: Client's Idempotency-Key and the hash of the body that came with it.
     idempotency_key: str | None = None
     body_sha256: str | None = None
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Job:
     #: What the finished run says of itself, in the shape of the wire.
     execution: Mapping[str, Any] | None
     artifacts: tuple[Artifact, ...] = ()
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)

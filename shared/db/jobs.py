@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.rows import read_artifacts, read_job
+from shared.db.rows import read_artifacts, read_job, webhook_values
 from shared.db.tables import jobs
+from shared.db.webhooks import endpoint_id_of, ensure_endpoint
 from shared.errors import Conflict, NotFound
 from shared.job import AGEING_S, Job, JobStatus, NewJob
 
@@ -83,12 +84,16 @@ class JobRepository:
                 # A job that may not run yet does not grow older than others meanwhile.
                 virtual_birth=sa.func.greatest(now, not_before) - head_start,
                 held_until=sa.case((not_before > now, not_before)),
+                webhook=new.webhook and webhook_values(new.webhook),
+                endpoint_id=new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
             )
             # Waits for a concurrent insert of the same key, and then finds it below.
             .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
             .returning(jobs.c.id)
         )
         with self._engine.begin() as connection:
+            if new.webhook is not None:
+                ensure_endpoint(connection, new.tenant, new.webhook.url)
             is_replay = connection.execute(statement).scalar_one_or_none() is None
             is_this_job = (
                 sa.and_(

@@ -56,6 +56,9 @@ jobs = sa.Table(
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Column("execution", JSONB),
+    # Whom to tell of what, as the job's owner sees it, and where that is.
+    sa.Column("webhook", JSONB(none_as_null=True)),
+    sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id")),
     sa.UniqueConstraint("tenant", "idempotency_key"),
     sa.CheckConstraint(
         "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
@@ -63,6 +66,7 @@ jobs = sa.Table(
     sa.CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
     # Also false for NaN, which PostgreSQL puts above infinity.
     sa.CheckConstraint("predicted_s > 0 AND predicted_s < 'Infinity'", name="predicted"),
+    sa.CheckConstraint("(webhook IS NULL) = (endpoint_id IS NULL)", name="webhook"),
 )
 
 sa.Index(
@@ -189,4 +193,90 @@ api_keys = sa.Table(
     sa.Column("secret_sha256", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("revoked_at", _TIME),
+)
+
+# What messages to a tenant's receivers are signed with.
+webhook_secrets = sa.Table(
+    "webhook_secrets",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+)
+
+# The receivers that jobs named, one for each tenant and URL.
+webhook_endpoints = sa.Table(
+    "webhook_endpoints",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    # It answered 410: it wants no more.
+    sa.Column("disabled_at", _TIME),
+)
+
+# Written by a trigger on `jobs`, with their deliveries, never by this code.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    # The bytes that are sent, from the first attempt until no delivery needs them any more.
+    sa.Column("body", sa.LargeBinary),
+    sa.UniqueConstraint("job_id", "type"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("event_id", sa.ForeignKey("events.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id"), nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, server_default="pending"),
+    # Attempts begun; the number fences the writes of each.
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # Those of them since the event, or since its owner asked for another round.
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    # While an attempt is under way, when it is taken for lost.
+    sa.Column("next_attempt_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.Column("last_outcome", sa.Text),
+    sa.UniqueConstraint("event_id", "endpoint_id"),
+    sa.CheckConstraint("status IN ('pending', 'delivered', 'dead')", name="status"),
+)
+
+sa.Index(
+    "ix_deliveries_due",
+    deliveries.c.host,
+    deliveries.c.next_attempt_at,
+    deliveries.c.id,
+    postgresql_where=sa.text("status = 'pending'"),
+)
+sa.Index(
+    "ix_deliveries_endpoint",
+    deliveries.c.endpoint_id,
+    postgresql_where=sa.text("status = 'pending'"),
+)
+sa.Index(
+    "ix_deliveries_page",
+    deliveries.c.tenant,
+    deliveries.c.created_at.desc(),
+    deliveries.c.id.desc(),
+)
+
+delivery_attempts = sa.Table(
+    "delivery_attempts",
+    metadata,
+    sa.Column("delivery_id", sa.ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("started_at", _TIME, nullable=False),
+    sa.Column("ended_at", _TIME, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("status_code", sa.SmallInteger),
 )
