@@ -120,6 +120,13 @@ def cancel_job(job_id: str, response: Response, caller: Caller, services: Servic
     return services.renderer.render(job)
 
 
+@router.delete("/{job_id}", status_code=204, responses=refusals(404, 409))
+def delete_job(job_id: str, caller: Caller, services: ServicesOf) -> None:
+    """Delete a job that has ended: prompt, metadata, results; links to them stop working soon."""
+    services.jobs.delete(caller.tenant, _check_id(job_id))
+    log.info("job_deleted", job_id=job_id)
+
+
 def _check_id(job_id: str) -> str:
     # PostgreSQL would refuse it with an error of its own.
     if "\0" in job_id:

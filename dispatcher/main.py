@@ -1,4 +1,7 @@
-"""The dispatcher process: every service in turn, five times a second; any number of copies."""
+"""The dispatcher process: services in turn, five times a second, and slower ones at their own pace.
+
+Any number of copies may run.
+"""
 
 import signal
 import threading
@@ -7,8 +10,12 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from dispatcher import cleaner
+from dispatcher.cleaner import Cleaner
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
+from dispatcher.rounds import Rounds
+from shared.db.deletions import DeletionRepository
 from shared.db.dispatch import DispatchRepository
 from shared.db.rescue import RescueRepository
 from shared.db.session import make_engine
@@ -16,6 +23,7 @@ from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
 from shared.queue import JobQueue
 from shared.settings import DispatcherSettings
+from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
 
 #: Pause between two rounds, in seconds.
@@ -25,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """All services of the process; each is safe to run in several copies."""
+    """The services that jobs wait for; each is safe to run in several copies."""
 
     def __init__(self, database: sa.Engine, queue: JobQueue, *, redispatch_s: float) -> None:
         self._repository = DispatchRepository(database)
@@ -56,15 +64,21 @@ def main() -> None:
     """
     settings = DispatcherSettings.read()
     configure_logging("dispatcher")
+    # A connection for the loop, and one for each service with a pace of its own.
+    database = make_engine(settings.database_url.get_secret_value(), pool_size=2)
     dispatcher = Dispatcher(
-        make_engine(settings.database_url.get_secret_value(), pool_size=2),
+        database,
         JobQueue(settings.redis_url.get_secret_value()),
         redispatch_s=settings.redispatch_s,
+    )
+    cleaning = Rounds(
+        "cleaner", _make_cleaner(settings, database).run_once, interval_s=cleaner.INTERVAL_S
     )
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     log.info("dispatcher_started")
+    cleaning.start()
     while not stopping.is_set():
         try:
             dispatcher.run_once()
@@ -74,4 +88,17 @@ def main() -> None:
         except ServiceUnavailable as error:
             log.warning("redis_away", detail=error.detail)
         stopping.wait(TICK_S)
+    cleaning.stop()
     log.info("dispatcher_stopped")
+
+
+def _make_cleaner(settings: DispatcherSettings, database: sa.Engine) -> Cleaner:
+    store = ObjectStore(
+        endpoint=settings.s3_endpoint,
+        public_endpoint=None,
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+    )
+    return Cleaner(DeletionRepository(database), store)

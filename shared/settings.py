@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from shared.errors import ConfigurationError
 
 PREFIX = "LATENTQ_"
+#: A hundred years: for ever, in seconds.
+MAX_RETENTION_S = 3_155_760_000.0
 
 
 class Settings(BaseSettings):
@@ -110,11 +112,13 @@ class WorkerSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSe
     grace_s: float = Field(default=8.0, ge=1.0, le=600.0)
 
 
-class DispatcherSettings(DatabaseSettings, RedisSettings, CatalogSettings):
+class DispatcherSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
     """Everything that `latentq dispatcher` reads."""
 
     #: After how long a message that nobody claimed is sent again, in seconds.
     redispatch_s: float = Field(default=5.0, ge=0.5, le=600.0)
+    #: How long a job that has ended is kept, with its prompt and results, in seconds.
+    retention_s: float = Field(default=86_400.0, ge=1.0, le=MAX_RETENTION_S)
 
 
 class _FileSource(PydanticBaseSettingsSource):

@@ -2,6 +2,10 @@
 
 import hashlib
 import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import IO, TYPE_CHECKING
 from uuid import UUID
 
@@ -13,24 +17,40 @@ from shared.errors import NotFound, ServiceUnavailable, StorageUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
 
 #: Presigned links cannot live longer, in seconds; boto3 would sign them and the store refuse them.
 MAX_LINK_TTL_S = 604_800
 CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 10
 MAX_TRIES = 3
+#: Objects that one request lists or deletes at most.
+PAGE_SIZE = 1000
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 
 
 def artifact_key(job_id: str, *, attempt: int, token: UUID, index: int, extension: str) -> str:
     """Name the object of an output: never used twice, whatever happens to the attempt."""
-    return f"results/{job_id}/{attempt}-{token}/{index}.{extension}"
+    return f"{results_prefix(job_id)}{attempt}-{token}/{index}.{extension}"
+
+
+def results_prefix(job_id: str) -> str:
+    """Name what all objects of a job begin with, whichever attempt wrote them."""
+    return f"results/{job_id}/"
 
 
 def upload_key(tenant: str, upload_id: str) -> str:
     """Name the object of an upload."""
     return f"uploads/{tenant}/{upload_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing shows it."""
+
+    key: str
+    modified_at: datetime
 
 
 class ObjectStore:
@@ -110,6 +130,56 @@ class ObjectStore:
         except BotoCoreError as error:
             raise StorageUnavailable("the object store cannot be reached") from error
 
+    def list_page(
+        self, prefix: str, *, place: str | None = None
+    ) -> tuple[list[StoredObject], str | None]:
+        """List objects whose key begins with a prefix, and the place of the next page, if any.
+
+        Raises:
+            StorageUnavailable: The store does not answer, or does not know the place.
+        """
+        request: ListObjectsV2RequestTypeDef = {
+            "Bucket": self._bucket,
+            "Prefix": prefix,
+            "MaxKeys": PAGE_SIZE,
+        }
+        if place is not None:
+            request["ContinuationToken"] = place
+        with _answering():
+            answer = self._client.list_objects_v2(**request)
+        found = answer.get("Contents", [])
+        objects = [StoredObject(entry["Key"], entry["LastModified"]) for entry in found]
+        return objects, answer.get("NextContinuationToken")
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete up to 1,000 objects; one that is not there is no error.
+
+        Raises:
+            StorageUnavailable: The store did not delete all of them.
+        """
+        with _answering():
+            answer = self._client.delete_objects(
+                Bucket=self._bucket,
+                Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
+            )
+        if errors := answer.get("Errors"):
+            code = errors[0].get("Code", "no reason")
+            raise StorageUnavailable(f"the object store kept {len(errors)} objects: {code}")
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete all objects whose key begins with a prefix.
+
+        Raises:
+            StorageUnavailable: The store did not delete all of them.
+        """
+        place: str | None = None
+        while True:
+            objects, place = self.list_page(prefix, place=place)
+            if objects:
+                self.delete([found.key for found in objects])
+            if place is None:
+                return
+
     def presign(self, key: str, *, filename: str, content_type: str, ttl_s: int) -> str:
         """Make a link that needs no key and works for `ttl_s` seconds, 7 days at most."""
         return self._public_client.generate_presigned_url(
@@ -141,6 +211,17 @@ class ObjectStore:
         except (BotoCoreError, ClientError) as error:
             raise StorageUnavailable("the object store cannot be reached") from error
         return head["Metadata"].get("sha256") == digest
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        raise StorageUnavailable(f"the object store answered {status}") from error
+    except BotoCoreError as error:
+        raise StorageUnavailable("the object store cannot be reached") from error
 
 
 _CONFIG = Config(

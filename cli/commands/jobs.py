@@ -1,4 +1,4 @@
-"""`latentq submit`, `get`, `ls`, `watch`, `cancel`."""
+"""`latentq submit`, `get`, `ls`, `watch`, `cancel`, `rm`."""
 
 import json
 from pathlib import Path
@@ -183,6 +183,22 @@ def cancel(
     """Cancel a job; one that runs stops at its next step."""
     with connect(url, api_key) as client:
         _print_job(client.cancel(job_id), as_json=as_json)
+
+
+def rm(
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs that have ended.")],
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete jobs that have ended, with their prompts and results."""
+    with connect(url, api_key) as client:
+        for job_id in job_ids:
+            client.delete(job_id)
+            if not as_json:
+                typer.echo(f"deleted {job_id}")
+    if as_json:
+        _print_json({"deleted": job_ids})
 
 
 def _watch(client: Client, jobs: list[Job], *, quiet: bool) -> list[Job]:

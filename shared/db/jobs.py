@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from shared.db.deletions import delete_jobs
 from shared.db.rows import read_artifacts, read_job, webhook_values
 from shared.db.tables import jobs
 from shared.db.webhooks import endpoint_id_of, ensure_endpoint
@@ -50,7 +51,7 @@ class JobFilters:
 
 
 class JobRepository:
-    """Submit, read and cancel jobs. Each method is one transaction."""
+    """Submit, read, cancel and delete jobs. Each method is one transaction."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -94,22 +95,26 @@ class JobRepository:
         with self._engine.begin() as connection:
             if new.webhook is not None:
                 ensure_endpoint(connection, new.tenant, new.webhook.url)
-            is_replay = connection.execute(statement).scalar_one_or_none() is None
-            is_this_job = (
-                sa.and_(
+            while True:
+                is_replay = connection.execute(statement).scalar_one_or_none() is None
+                is_same_key = (
                     jobs.c.tenant == new.tenant,
                     jobs.c.idempotency_key == new.idempotency_key,
-                    jobs.c.body_sha256 == new.body_sha256,
                 )
-                if is_replay
-                else jobs.c.id == new.id
-            )
-            job = _read(connection, is_this_job)
-        if job is None:
-            raise Conflict(
-                "this Idempotency-Key came with another body before", code="idempotency_key_reused"
-            )
-        return job, is_replay
+                is_this_job = (
+                    sa.and_(*is_same_key, jobs.c.body_sha256 == new.body_sha256)
+                    if is_replay
+                    else jobs.c.id == new.id
+                )
+                job = _read(connection, is_this_job)
+                if job is not None:
+                    return job, is_replay
+                if connection.scalar(sa.select(sa.exists().where(*is_same_key))):
+                    raise Conflict(
+                        "this Idempotency-Key came with another body before",
+                        code="idempotency_key_reused",
+                    )
+                # The job that had the key was deleted between the statements.
 
     def get(self, tenant: str, job_id: str) -> Job:
         """Read a job.
@@ -172,6 +177,24 @@ class JobRepository:
                 return job, CancelOutcome.REQUESTED
             case _:
                 return job, CancelOutcome.FINISHED
+
+    def delete(self, tenant: str, job_id: str) -> None:
+        """Delete a job that has ended, with its prompt; its objects are deleted soon.
+
+        Raises:
+            Conflict: It has not ended.
+            NotFound: The tenant has no such job.
+        """
+        is_this_job = (jobs.c.tenant == tenant, jobs.c.id == job_id)
+        while True:
+            with self._engine.begin() as connection:
+                if delete_jobs(connection, *is_this_job):
+                    return
+            job = self.get(tenant, job_id)
+            if not job.status.is_terminal:
+                detail = f"the job is {job.status}; cancel it first, and wait until it has ended"
+                raise Conflict(detail, code="job_not_finished")
+            # It has ended between the two looks.
 
     def ping(self) -> None:
         """Raise SQLAlchemy's OperationalError if PostgreSQL does not answer."""

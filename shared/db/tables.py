@@ -96,6 +96,11 @@ sa.Index(
     postgresql_where=sa.text("status IN ('queued', 'running')"),
 )
 sa.Index("ix_jobs_page", jobs.c.tenant, jobs.c.created_at.desc(), jobs.c.id.desc())
+sa.Index(
+    "ix_jobs_ended",
+    jobs.c.finished_at,
+    postgresql_where=sa.text("status IN ('succeeded', 'failed', 'canceled')"),
+)
 
 attempts = sa.Table(
     "attempts",
@@ -136,6 +141,17 @@ artifacts = sa.Table(
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
     sa.Column("num_bytes", sa.BigInteger, nullable=False),
+)
+
+# Jobs that are no more and whose objects still are.
+deletions = sa.Table(
+    "deletions",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("requested_at", _TIME, nullable=False, server_default=sa.func.now()),
+    # When the store is asked for the first time, or again.
+    sa.Column("due_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.Index("ix_deletions_due", "due_at"),
 )
 
 uploads = sa.Table(

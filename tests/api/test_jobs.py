@@ -207,14 +207,30 @@ def test_a_finished_job_cannot_be_canceled(api: Api, leases: LeaseRepository) ->
     assert (answer.status_code, answer.json()["code"]) == (409, "job_already_finished")
 
 
+def test_a_finished_job_is_deleted_once(api: Api) -> None:
+    job = api.submit()
+    path = job["links"]["self"]
+    refused = api.client.delete(path)
+    assert (refused.status_code, refused.json()["code"]) == (409, "job_not_finished")
+    assert "cancel it first" in refused.json()["detail"]
+    api.client.post(job["links"]["cancel"])
+    deleted = api.client.delete(path)
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    for again in (api.client.delete(path), api.client.get(path)):
+        assert (again.status_code, again.json()["code"]) == (404, "not_found")
+    assert api.client.get("/v1/jobs").json()["data"] == []
+
+
 def test_tenants_see_nothing_of_each_other(api: Api) -> None:
     mine = api.submit()
     other = api.new_client(tenant="other")
     for method, path in (
         ("GET", mine["links"]["self"]),
         ("POST", mine["links"]["cancel"]),
+        ("DELETE", mine["links"]["self"]),
         ("GET", "/v1/jobs/job_0"),
         ("GET", "/v1/jobs/%00"),
+        ("DELETE", "/v1/jobs/%00"),
     ):
         answer = other.request(method, path)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

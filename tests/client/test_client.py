@@ -143,6 +143,12 @@ def test_waiting_too_long_raises_and_asks_less_and_less_often() -> None:
     assert len(service.requests) < 20
 
 
+def test_a_deletion_is_sent_again_until_it_is_answered() -> None:
+    service = Service(lost(), httpx.Response(503), httpx.Response(204))
+    service.client.delete("job_1")
+    assert [request.method for request in service.requests] == ["DELETE"] * 3
+
+
 def test_a_list_follows_its_pages_only_as_far_as_it_is_read() -> None:
     def page(number: int, cursor: str | None) -> httpx.Response:
         return httpx.Response(
@@ -201,6 +207,7 @@ def test_a_download_does_not_carry_the_key() -> None:
     [
         (lambda client: client.get("../keys?x=1#y"), "/v1/jobs/..%2Fkeys%3Fx%3D1%23y"),
         (lambda client: client.cancel("a/b"), "/v1/jobs/a%2Fb/cancel"),
+        (lambda client: client.delete("a/b"), "/v1/jobs/a%2Fb"),
     ],
 )
 def test_an_id_cannot_lead_elsewhere(call: Callable[[Client], object], path: str) -> None:

@@ -96,6 +96,15 @@ def test_cancel_ends_a_job_and_its_watch_says_so(shell: Shell) -> None:
     assert "canceled" in watched.stderr
 
 
+def test_a_job_that_has_ended_can_be_deleted(shell: Shell) -> None:
+    job_ids = [shell.json("submit", PROMPT, "--steps", "2", "--wait")["id"] for _ in range(2)]
+    assert shell.run("rm", job_ids[0]).stdout == f"deleted {job_ids[0]}\n"
+    assert shell.json("rm", job_ids[1]) == {"deleted": [job_ids[1]]}
+    for job_id in job_ids:
+        assert shell.run("get", job_id).returncode == 4
+        assert shell.run("rm", job_id).returncode == 4
+
+
 def test_the_same_key_again_is_the_same_job(shell: Shell) -> None:
     command = ("submit", PROMPT, "--steps", "2", "--idempotency-key", "order-7")
     assert shell.json(*command)["id"] == shell.json(*command)["id"]

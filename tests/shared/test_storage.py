@@ -1,5 +1,6 @@
 import hashlib
 import tempfile
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import httpx
@@ -83,12 +84,47 @@ def test_without_a_signature_nothing_is_shown(
     assert answer.status_code == 403
 
 
+def test_what_begins_alike_is_listed_and_deleted_page_by_page(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.PAGE_SIZE", 2)
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    mine, other = f"results/job_{uuid4().hex}", f"results/job_{uuid4().hex}"
+    keys = [f"{mine}/{attempt}-{uuid4()}/{n}.png" for attempt in (1, 2) for n in range(3)]
+    for key in [*keys, f"{mine}x/0.png", f"{other}/0.png"]:
+        store.put(key, b"picture", content_type="image/png")
+    found, place = store.list_page(f"{mine}/")
+    assert len(found) == 2
+    while place is not None:
+        page, place = store.list_page(f"{mine}/", place=place)
+        found += page
+    assert sorted(entry.key for entry in found) == sorted(keys)
+    assert all(before < entry.modified_at < before + timedelta(minutes=2) for entry in found)
+    store.delete_prefix(f"{mine}/")
+    store.delete_prefix(f"{mine}/")
+    assert store.list_page(f"{mine}/") == ([], None)
+    for kept in (f"{mine}x/0.png", f"{other}/0.png"):
+        assert store.get(kept) == b"picture"
+
+
+def test_an_object_that_is_not_there_counts_as_deleted(store: ObjectStore, key: str) -> None:
+    store.put(key, b"picture", content_type="image/png")
+    store.delete([key, f"{key}.gone"])
+    store.delete([key])
+    with pytest.raises(NotFound):
+        store.get(key)
+
+
 def test_a_store_that_is_away_is_an_error(servers: Servers, key: str) -> None:
     away = connect(servers, endpoint=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StorageUnavailable):
         away.put(key, b"x", content_type="image/png")
     with pytest.raises(StorageUnavailable):
         away.get(key)
+    with pytest.raises(StorageUnavailable):
+        away.delete([key])
+    with pytest.raises(StorageUnavailable):
+        away.delete_prefix("results/")
     with pytest.raises(ServiceUnavailable):
         away.ping()
 

@@ -131,6 +131,15 @@ class Client:
         """
         return Job.read(self._transport.send("POST", f"{_path(job_id)}/cancel").json())
 
+    def delete(self, job_id: str) -> None:
+        """Delete a job that has ended, with its prompt and its results.
+
+        Raises:
+            ServiceRefused: There is no such job (any more), or it has not ended.
+            ServiceUnreachable: Nobody answered.
+        """
+        self._transport.send("DELETE", _path(job_id))
+
     def wait(
         self,
         job_id: str,

@@ -54,6 +54,27 @@ def test_a_key_with_another_body_is_a_conflict(jobs: JobRepository, make_job: Ne
     assert caught.value.code == "idempotency_key_reused"
 
 
+def test_a_key_whose_job_is_deleted_in_that_moment_is_free(
+    jobs: JobRepository, make_job: NewJobs, database: sa.Engine
+) -> None:
+    old, _ = jobs.insert(make_job(idempotency_key="k", body_sha256="b"))
+    jobs.request_cancel("tenant", old.id)
+    to_delete = [old.id]
+
+    def delete(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO jobs") and to_delete:
+            jobs.delete("tenant", to_delete.pop())
+
+    sa.event.listen(database, "after_cursor_execute", delete)
+    try:
+        new, is_replay = jobs.insert(make_job(idempotency_key="k", body_sha256="b"))
+    finally:
+        sa.event.remove(database, "after_cursor_execute", delete)
+    assert not is_replay
+    assert new.id != old.id
+    assert jobs.get("tenant", new.id) == new
+
+
 def test_tenants_do_not_share_idempotency_keys(jobs: JobRepository, make_job: NewJobs) -> None:
     first, _ = jobs.insert(make_job(idempotency_key="k", body_sha256="b"))
     second, is_replay = jobs.insert(make_job(tenant="b", idempotency_key="k", body_sha256="b"))

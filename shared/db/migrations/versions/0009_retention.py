@@ -1,0 +1,39 @@
+"""What is deleted, and when."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "deletions",
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column(
+            "requested_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "due_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("job_id", name="pk_deletions"),
+    )
+    op.create_index("ix_deletions_due", "deletions", ["due_at"])
+    op.create_index(
+        "ix_jobs_ended",
+        "jobs",
+        ["finished_at"],
+        postgresql_where=sa.text("status IN ('succeeded', 'failed', 'canceled')"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_jobs_ended", "jobs")
+    op.drop_table("deletions")
