@@ -9,7 +9,13 @@ from api.openapi import refusals
 from api.presets import Preset, Sampling
 from api.services import ServicesOf
 from shared.catalog import ModelSpec, PresetValues
-from shared.compatibility import STOCHASTIC, explain_limit, find_refusal, max_steps
+from shared.compatibility import (
+    BEGINS_AT_THE_TOP,
+    STOCHASTIC,
+    explain_limit,
+    find_refusal,
+    max_steps,
+)
 from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
@@ -77,6 +83,8 @@ class Cell(BaseModel):
     instead: Sampler | None
     instead_schedule: Schedule | None
     deterministic: bool
+    #: Whether it can start from a picture at a strength below 1.
+    starts_midway: bool
 
 
 class SamplerTable(BaseModel):
@@ -101,15 +109,22 @@ def list_presets(services: ServicesOf) -> PresetList:
 
 @router.get("/samplers", responses=refusals(422))
 def list_samplers(
-    services: ServicesOf, model: Annotated[str | None, Query()] = None
+    services: ServicesOf,
+    model: Annotated[str | None, Query()] = None,
+    allow_undistilled: Annotated[bool, Query()] = False,
 ) -> SamplerTable:
-    """Read which samplers work on which schedules; for the default model unless one is named."""
+    """Read which samplers work on which schedules; for the default model unless one is named.
+
+    With `allow_undistilled` as a request with that field finds it.
+    """
     resolver = services.resolver
     spec = resolver.find_model(resolver.catalog.default if model is None else model)
     return SamplerTable(
         model=spec.id,
         data=[
-            _describe_cell(sampler, schedule, spec) for sampler in Sampler for schedule in Schedule
+            _describe_cell(sampler, schedule, spec, allow_undistilled=allow_undistilled)
+            for sampler in Sampler
+            for schedule in Schedule
         ],
     )
 
@@ -148,9 +163,11 @@ def _describe_preset(preset: Preset) -> PresetDescription:
     )
 
 
-def _describe_cell(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Cell:
-    refusal = find_refusal(sampler, schedule, spec)
-    most = max_steps(sampler, schedule, spec)
+def _describe_cell(
+    sampler: Sampler, schedule: Schedule, spec: ModelSpec, *, allow_undistilled: bool
+) -> Cell:
+    refusal = find_refusal(sampler, schedule, spec, allow_undistilled=allow_undistilled)
+    most = max_steps(sampler, schedule, spec, allow_undistilled=allow_undistilled)
     reason = refusal.reason if refusal is not None else None
     if refusal is None and most < spec.training.num_train_timesteps:
         reason = explain_limit(sampler, spec)
@@ -163,4 +180,5 @@ def _describe_cell(sampler: Sampler, schedule: Schedule, spec: ModelSpec) -> Cel
         instead=refusal.instead if refusal is not None else None,
         instead_schedule=refusal.instead_schedule if refusal is not None else None,
         deterministic=sampler not in STOCHASTIC,
+        starts_midway=sampler not in BEGINS_AT_THE_TOP,
     )

@@ -53,7 +53,7 @@ DIFFUSION_SAMPLERS = tuple(sampler for sampler in Sampler if sampler not in _PRO
 #: Samplers of distilled models, whose every step jumps to the end of the trajectory.
 CONSISTENCY = frozenset({Sampler.LCM, Sampler.TCD})
 #: Samplers whose diffusers scheduler counts its first steps from wherever it begins.
-_BEGINS_AT_THE_TOP = frozenset({Sampler.PNDM})
+BEGINS_AT_THE_TOP = frozenset({Sampler.PNDM})
 #: Samplers whose steps draw new noise.
 STOCHASTIC = frozenset(
     {
@@ -118,7 +118,7 @@ def find_refusal(
 
 def find_start_refusal(sampler: Sampler, steps: int, strength: float) -> Refusal | None:
     """Tell why a sampler cannot start from a picture at a strength; None if it can."""
-    if sampler not in _BEGINS_AT_THE_TOP or first_iteration(sampler, steps, strength) == 0:
+    if sampler not in BEGINS_AT_THE_TOP or first_iteration(sampler, steps, strength) == 0:
         return None
     reason = f"{sampler} would lose a step: its second one is taken twice wherever it begins"
     return Refusal("sampler", reason, Sampler.DPMPP_2M, Schedule.NATIVE)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from shared.catalog import Catalog
-from shared.compatibility import CONSISTENCY, STOCHASTIC, max_steps
+from shared.compatibility import CONSISTENCY, STOCHASTIC, find_start_refusal, max_steps
 from shared.vocab import Sampler, Schedule
 from tests.fixtures.api import Api
 
@@ -52,11 +52,13 @@ def test_the_table_of_samplers_has_every_cell(
         assert (cell["instead"] is None) == cell["supported"]
         assert (cell["reason"] is None) == (most == spec.training.num_train_timesteps)
         assert cell["deterministic"] == (sampler not in STOCHASTIC)
+        assert cell["starts_midway"] == (find_start_refusal(sampler, 10, 0.5) is None)
 
 
-def test_what_the_table_allows_is_accepted_and_no_more(api: Api) -> None:
-    for cell in api.client.get("/v1/samplers").json()["data"]:
-        body = {name: cell[name] for name in ("sampler", "schedule")} | {"prompt": "p"}
+@pytest.mark.parametrize("switch", [{}, {"allow_undistilled": True}])
+def test_what_the_table_allows_is_accepted_and_no_more(api: Api, switch: dict[str, bool]) -> None:
+    for cell in api.client.get("/v1/samplers", params=switch).json()["data"]:
+        body = {name: cell[name] for name in ("sampler", "schedule")} | {"prompt": "p"} | switch
         most = cell["max_steps"]
         if cell["supported"]:
             assert api.client.post("/v1/jobs", json=body | {"steps": most}).status_code == 202
