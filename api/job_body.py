@@ -113,10 +113,14 @@ class ExecutionBody(BaseModel):
 
 
 class CostBody(BaseModel):
-    """What the job takes, in a unit that does not depend on the machine."""
+    """What the job takes, in a unit that does not depend on the machine and in one that does.
+
+    `predicted_s` is seconds of a device, shared forwards counted by share; null when nothing was
+    known of the model on the devices that lived when the job came.
+    """
 
     megapixel_iterations: float
-    predicted_s: None = None
+    predicted_s: float | None
 
 
 class LinksBody(BaseModel):
@@ -176,7 +180,9 @@ class JobRenderer:
             artifacts=[self._render_artifact(job, artifact, now) for artifact in job.artifacts],
             error=job.error_code and ErrorBody(code=job.error_code, message=job.error_message),
             execution=job.execution and ExecutionBody.model_validate(job.execution),
-            cost=CostBody(megapixel_iterations=job.request.megapixel_iterations),
+            cost=CostBody(
+                megapixel_iterations=job.request.megapixel_iterations, predicted_s=job.predicted_s
+            ),
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,

@@ -51,6 +51,7 @@ def submit_job(
         request=resolved,
         preset=preset,
         metadata=body.metadata,
+        predicted_s=services.estimator.predict_s(resolved),
         idempotency_key=key,
         body_sha256=None if key is None else fingerprint(body),
     )

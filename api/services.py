@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.estimator import Estimator
 from api.health import Health
 from api.job_body import JobRenderer
 from api.keyring import Keyring
@@ -20,6 +21,7 @@ class Services:
     """Everything that a route may call."""
 
     resolver: Resolver
+    estimator: Estimator
     jobs: JobRepository
     uploads: UploadRepository
     store: ObjectStore

@@ -95,6 +95,8 @@ class NewJob:
     request: GenerationRequest
     preset: PresetRef
     metadata: Mapping[str, str]
+    #: Seconds of a device that it takes; None if nothing is known.
+    predicted_s: float | None = None
     #: Client's Idempotency-Key and the hash of the body that came with it.
     idempotency_key: str | None = None
     body_sha256: str | None = None
@@ -118,6 +120,8 @@ class Job:
     attempt: int
     #: Forwards done, of `request.iterations`.
     iteration: int
+    #: Seconds of a device that it takes, as was known when it came.
+    predicted_s: float | None
     #: Jobs of the same queue that stand before it; None unless it is queued and may be picked.
     queue_position: int | None
     error_code: ErrorCode | None

@@ -75,6 +75,8 @@ class JobRepository:
                 metadata=dict(new.metadata),
                 priority=new.request.priority,
                 megapixel_iterations=new.request.megapixel_iterations,
+                iterations=new.request.iterations,
+                predicted_s=new.predicted_s,
                 idempotency_key=new.idempotency_key,
                 body_sha256=new.body_sha256,
                 deadline_at=now + timedelta(seconds=new.request.deadline_s),

@@ -27,6 +27,7 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         cancel_requested=row.cancel_requested_at is not None,
         attempt=row.attempt,
         iteration=row.iteration,
+        predicted_s=row.predicted_s,
         queue_position=getattr(row, "queue_position", None),
         error_code=ErrorCode(row.error_code) if row.error_code else None,
         error_message=row.error_message,

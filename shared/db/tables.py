@@ -49,6 +49,10 @@ jobs = sa.Table(
     sa.Column("lease_token", sa.Uuid),
     sa.Column("lease_until", _TIME),
     sa.Column("iteration", sa.Integer, nullable=False, server_default="0"),
+    # How many there will be; null in rows older than the column.
+    sa.Column("iterations", sa.Integer),
+    # Seconds of a device that the job takes; null where nothing was known when it came.
+    sa.Column("predicted_s", sa.Double),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Column("execution", JSONB),
@@ -57,6 +61,8 @@ jobs = sa.Table(
         "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
     ),
     sa.CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
+    # Also false for NaN, which PostgreSQL puts above infinity.
+    sa.CheckConstraint("predicted_s > 0 AND predicted_s < 'Infinity'", name="predicted"),
 )
 
 sa.Index(
@@ -158,6 +164,20 @@ tenants = sa.Table(
     # Jobs announced or running at once, in all queues together; null is any number.
     sa.Column("max_running", sa.Integer),
     sa.CheckConstraint("max_running > 0", name="max_running"),
+)
+
+# What stages were measured to take, for the next start and for estimates.
+costs = sa.Table(
+    "costs",
+    metadata,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("device", sa.Text, primary_key=True),
+    sa.Column("workload", sa.Text, primary_key=True),
+    sa.Column("rows", sa.SmallInteger, primary_key=True),
+    sa.Column("ms", sa.Double, nullable=False),
+    sa.Column("samples", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.CheckConstraint("rows > 0 AND samples > 0 AND ms > 0 AND ms < 'Infinity'", name="measured"),
 )
 
 api_keys = sa.Table(

@@ -19,6 +19,13 @@ class BatchKey(NamedTuple):
     num_tokens: int
 
 
+class DecodeKey(NamedTuple):
+    """What decides how long latents take to decode."""
+
+    model: str
+    latent_shape: tuple[int, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Trajectory:
     """Latents on their way, with a scheduler and a generator of their own.
