@@ -52,18 +52,17 @@ WITH RECURSIVE queues AS (
 SELECT queue FROM queues WHERE queue IS NOT NULL
 """)
 
-_PICK = sa.text(
-    """
+_PICK = sa.text("""
 WITH RECURSIVE heads AS (
     -- The first job of each tenant that waits: one index probe for each, however many jobs it has.
-    (SELECT tenant, virtual_birth, id FROM jobs
+    (SELECT tenant, virtual_birth, id, predicted_s FROM jobs
       WHERE queue = :queue
         AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
       ORDER BY tenant, virtual_birth, id LIMIT 1)
     UNION ALL
     SELECT head.* FROM heads
      CROSS JOIN LATERAL (
-        SELECT jobs.tenant, jobs.virtual_birth, jobs.id FROM jobs
+        SELECT jobs.tenant, jobs.virtual_birth, jobs.id, jobs.predicted_s FROM jobs
          WHERE queue = :queue
            AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
            AND jobs.tenant > heads.tenant
@@ -71,38 +70,56 @@ WITH RECURSIVE heads AS (
      ) AS head
 ), under_way AS MATERIALIZED (
     -- Two parts, since each of them has an index that holds no other rows.
-    SELECT tenant, WORK FROM jobs WHERE status = 'running'
+    SELECT tenant, predicted_s, megapixel_iterations FROM jobs WHERE status = 'running'
     UNION ALL
-    SELECT tenant, WORK FROM jobs WHERE status = 'queued' AND dispatched_at IS NOT NULL
+    SELECT tenant, predicted_s, megapixel_iterations FROM jobs
+     WHERE status = 'queued' AND dispatched_at IS NOT NULL
+), unit AS (
+    -- Seconds where all is predicted, else megapixel-iterations for all: never some of each.
+    SELECT NOT EXISTS (SELECT FROM under_way WHERE predicted_s IS NULL)
+       AND NOT EXISTS (SELECT FROM heads WHERE predicted_s IS NULL) AS is_seconds
 ), loads AS (
-    SELECT tenant, count(*) AS jobs, sum(work) AS work FROM under_way GROUP BY tenant
+    SELECT tenant, count(*) AS jobs, sum(predicted_s) AS s, sum(megapixel_iterations) AS mpi
+      FROM under_way GROUP BY tenant
 ), front AS (
     -- A tenant whose first job is not among the first ones has none among them.
-    SELECT heads.tenant, coalesce(loads.work, 0) AS work,
+    SELECT heads.tenant, coalesce(loads.s, 0) AS s, coalesce(loads.mpi, 0) AS mpi,
            least(:room, tenants.max_running - coalesce(loads.jobs, 0)) AS room
       FROM heads
       LEFT JOIN loads ON loads.tenant = heads.tenant
       LEFT JOIN tenants ON tenants.id = heads.tenant
      WHERE tenants.max_running IS NULL OR tenants.max_running > coalesce(loads.jobs, 0)
-     ORDER BY coalesce(loads.work, 0), heads.virtual_birth, heads.id LIMIT :room
+     ORDER BY CASE WHEN (SELECT is_seconds FROM unit) THEN coalesce(loads.s, 0)
+                   ELSE coalesce(loads.mpi, 0) END,
+              heads.virtual_birth, heads.id
+     LIMIT :room
 ), candidates AS (
-    SELECT next.id, next.virtual_birth,
-           front.work + sum(next.work) OVER own - next.work AS work_before
+    -- Each after the work of its tenant that is under way or goes before it.
+    SELECT next.id, next.virtual_birth, next.predicted_s,
+           front.s + coalesce(sum(next.predicted_s) OVER before, 0) AS after_s,
+           front.mpi + coalesce(sum(next.megapixel_iterations) OVER before, 0) AS after_mpi
       FROM front
       CROSS JOIN LATERAL (
-        SELECT id, virtual_birth, WORK FROM jobs
+        SELECT id, virtual_birth, predicted_s, megapixel_iterations FROM jobs
          WHERE queue = :queue AND jobs.tenant = front.tenant
            AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
          ORDER BY virtual_birth, id LIMIT front.room
       ) AS next
-    WINDOW own AS (PARTITION BY front.tenant ORDER BY next.virtual_birth, next.id)
+    WINDOW before AS (PARTITION BY front.tenant ORDER BY next.virtual_birth, next.id
+                      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+), first AS (
+    SELECT id FROM candidates
+     ORDER BY CASE WHEN (SELECT is_seconds FROM unit)
+                    AND NOT EXISTS (SELECT FROM candidates WHERE predicted_s IS NULL)
+                   THEN after_s ELSE after_mpi END,
+              virtual_birth, id
+     LIMIT :room
 )
 UPDATE jobs SET dispatched_at = now()
- WHERE id IN (SELECT id FROM candidates ORDER BY work_before, virtual_birth, id LIMIT :room)
+ WHERE id IN (SELECT id FROM first)
    AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
 RETURNING id, queue, model, preset_name, request
-""".replace("WORK", "megapixel_iterations AS work")
-)
+""")
 
 
 class DispatchRepository:

@@ -161,6 +161,32 @@ def test_a_tenant_is_weighed_by_its_work_not_by_its_jobs(
     assert Counter(picked) == {"long": 1, "short": 4}
 
 
+@pytest.mark.parametrize(
+    ("all_predicted", "shares"), [(True, {"long": 4, "short": 1}), (False, {"long": 1, "short": 4})]
+)
+def test_work_is_counted_in_seconds_only_where_all_of_it_is_predicted(
+    jobs: JobRepository,
+    dispatch: DispatchRepository,
+    make_job: NewJobs,
+    database: sa.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    all_predicted: bool,
+    shares: dict[str, int],
+) -> None:
+    # Of another tenant, and running: one job in another unit is enough.
+    other, _ = jobs.insert(make_job(tenant="other", predicted_s=9.0 if all_predicted else None))
+    assert LeaseRepository(database, lease_s=60).claim(other.id, worker="w") is not None
+    monkeypatch.setattr("shared.db.dispatch.MIN_WINDOW", 5)
+    owners = {}
+    # Many steps on a fast model, few on a slow one.
+    for tenant, steps, predicted_s in (("long", 40, 1.0), ("short", 10, 4.0)):
+        for _ in range(8):
+            new = make_job(tenant=tenant, steps=steps, predicted_s=predicted_s)
+            owners[jobs.insert(new)[0].id] = tenant
+    picked = [owners[announcement.job_id] for announcement in dispatch.pick(QUEUE)]
+    assert Counter(picked) == shares
+
+
 def test_work_of_other_queues_counts(
     jobs: JobRepository,
     dispatch: DispatchRepository,
