@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from shared.db.deletions import delete_jobs
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import jobs
+from shared.db.uploads import lock_inputs
 from shared.errors import Conflict, NotFound
 from shared.job import Job, JobStatus, NewJob
 
@@ -58,6 +59,7 @@ class JobRepository:
 
         Raises:
             Conflict: The idempotency key was used with another body.
+            InvalidRequest: An upload that the request names is there no longer.
         """
         deadline = sa.func.now() + timedelta(seconds=new.request.deadline_s)
         statement = (
@@ -81,6 +83,7 @@ class JobRepository:
             .returning(jobs.c.id)
         )
         with self._engine.begin() as connection:
+            lock_inputs(connection, new.tenant, new.request)
             while True:
                 is_replay = connection.execute(statement).scalar_one_or_none() is None
                 is_same_key = (
