@@ -12,6 +12,14 @@ from shared.job import Artifact, Job, JobStatus
 from shared.request import GenerationRequest
 from shared.storage import ObjectStore
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
+from shared.webhook import EventType
+
+
+class WebhookBody(BaseModel):
+    """Whom the job tells of what."""
+
+    url: str
+    events: list[EventType]
 
 
 class RequestBody(BaseModel):
@@ -45,8 +53,8 @@ class RequestBody(BaseModel):
     service_class: ServiceClass
     priority: int
     deadline_s: int
-    not_before: None = None
-    webhook: None = None
+    not_before: datetime | None
+    webhook: WebhookBody | None
     metadata: dict[str, str]
 
 
@@ -66,7 +74,10 @@ class ProgressBody(BaseModel):
 
 
 class QueueBody(BaseModel):
-    """Where a queued job stands; a list of jobs leaves the position out."""
+    """Where a queued job stands; a list of jobs leaves the position out.
+
+    A job whose `not_before` lies ahead has no position yet.
+    """
 
     position: int | None
     eta_s: None = None
@@ -110,10 +121,14 @@ class ExecutionBody(BaseModel):
 
 
 class CostBody(BaseModel):
-    """What the job takes, in a unit that does not depend on the machine."""
+    """What the job takes, in a unit that does not depend on the machine and in one that does.
+
+    `predicted_s` is seconds of a device, shared forwards counted by share; null when nothing was
+    known of the model on the devices that lived when the job came.
+    """
 
     megapixel_iterations: float
-    predicted_s: None = None
+    predicted_s: float | None
 
 
 class LinksBody(BaseModel):
@@ -162,7 +177,11 @@ class JobRenderer:
             id=job.id,
             status=job.status,
             request=RequestBody(
-                **_show_request(job.request), preset=preset, metadata=dict(job.metadata)
+                **_show_request(job.request),
+                preset=preset,
+                webhook=job.webhook
+                and WebhookBody(url=job.webhook.url, events=list(job.webhook.events)),
+                metadata=dict(job.metadata),
             ),
             preset=PresetBody(name=job.preset.name, version=job.preset.version),
             progress=ProgressBody(
@@ -173,7 +192,9 @@ class JobRenderer:
             artifacts=[self._render_artifact(job, artifact, now) for artifact in job.artifacts],
             error=job.error_code and ErrorBody(code=job.error_code, message=job.error_message),
             execution=job.execution and ExecutionBody.model_validate(job.execution),
-            cost=CostBody(megapixel_iterations=job.request.megapixel_iterations),
+            cost=CostBody(
+                megapixel_iterations=job.request.megapixel_iterations, predicted_s=job.predicted_s
+            ),
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,

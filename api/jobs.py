@@ -15,6 +15,7 @@ from api.listing import Place, link_next, read_filters, read_place, write_cursor
 from api.openapi import refusals
 from api.schemas import JobCreate
 from api.services import ServicesOf
+from api.webhooks import read_webhook
 from shared.db.jobs import CancelOutcome, JobFilters
 from shared.errors import Conflict, NotFound
 from shared.job import Job, NewJob
@@ -42,6 +43,7 @@ def submit_job(
 ) -> JobBody:
     """Accept a job. With an Idempotency-Key, the same body again answers the same job."""
     key = read_key(request)
+    webhook = read_webhook(body, allow_loopback=services.webhook_allow_loopback)
     inputs = find_inputs(services.uploads, caller.tenant, body)
     resolved, preset = services.resolver.resolve(body, inputs)
     new = NewJob(
@@ -51,8 +53,10 @@ def submit_job(
         request=resolved,
         preset=preset,
         metadata=body.metadata,
+        predicted_s=services.estimator.predict_s(resolved),
         idempotency_key=key,
         body_sha256=None if key is None else fingerprint(body),
+        webhook=webhook,
     )
     job, is_replay = services.jobs.insert(new)
     if is_replay:

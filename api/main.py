@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI
 from api import catalogue, health_routes, jobs, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
+from api.estimator import Estimator
 from api.health import Health, check_database
 from api.job_body import JobRenderer
 from api.keyring import Keyring
@@ -26,6 +27,7 @@ from api.submission import Resolver
 from api.tokens import TokenCounter
 from models import CATALOG
 from shared.catalog import Catalog
+from shared.db.costs import CostRepository
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
@@ -84,15 +86,18 @@ def main(*, host: str, port: int) -> None:
     queue = JobQueue(settings.redis_url.get_secret_value())
     nudger = Nudger(DispatchRepository(database), queue)
 
+    services = make_services(settings, database, queue, nudger)
+
     @asynccontextmanager
-    async def run_nudger(_: FastAPI) -> AsyncIterator[None]:
+    async def run_threads(_: FastAPI) -> AsyncIterator[None]:
         nudger.start()
+        services.estimator.start()
         yield
+        services.estimator.stop()
         nudger.stop()
 
-    services = make_services(settings, database, queue, nudger)
     uvicorn.run(
-        create_app(services, lifespan=run_nudger),
+        create_app(services, lifespan=run_threads),
         host=host,
         port=port,
         log_config=None,
@@ -122,7 +127,8 @@ def make_services(
         secret_key=settings.s3_secret_key.get_secret_value(),
     )
     return Services(
-        resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed),
+        resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed, now),
+        estimator=Estimator(CostRepository(database), catalog),
         jobs=job_repository,
         uploads=UploadRepository(database),
         store=store,
@@ -135,6 +141,7 @@ def make_services(
         new_job_id=new_job_id,
         nudge=nudger.nudge,
         notify_cancel=nudger.notify_cancel,
+        webhook_allow_loopback=settings.webhook_allow_loopback,
     )
 
 

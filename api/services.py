@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.estimator import Estimator
 from api.health import Health
 from api.job_body import JobRenderer
 from api.keyring import Keyring
@@ -20,6 +21,7 @@ class Services:
     """Everything that a route may call."""
 
     resolver: Resolver
+    estimator: Estimator
     jobs: JobRepository
     uploads: UploadRepository
     store: ObjectStore
@@ -31,6 +33,8 @@ class Services:
     nudge: Callable[[], None]
     #: Says that a running job shall stop; returns at once.
     notify_cancel: Callable[[str], None]
+    #: Whether webhooks may go to this machine, by plain HTTP too.
+    webhook_allow_loopback: bool = False
 
 
 async def get_services(request: Request) -> Services:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from api.inputs import Inputs
 from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
@@ -12,10 +13,12 @@ from shared.catalog import Catalog, ModelSpec, PresetValues
 from shared.compatibility import find_refusal, find_start_refusal, max_steps, min_steps
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import PresetRef
-from shared.request import GenerationRequest
+from shared.request import MAX_DEADLINE_S, GenerationRequest
 
 #: How much changes of a picture that a job starts from, unless it says.
 DEFAULT_STRENGTH = 0.75
+#: How far ahead the time may be that a job waits for.
+MAX_AHEAD = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Resolver:
     presets: PresetBook
     tokens: TokenCounter
     new_seed: Callable[[], int]
+    clock: Callable[[], datetime]
 
     def resolve(self, body: JobCreate, inputs: Inputs) -> tuple[GenerationRequest, PresetRef]:
         """Settle model, preset, size and seed, and check that the worker can do it.
@@ -50,6 +54,7 @@ class Resolver:
             *_check_sampling(sampling, spec, allow_undistilled=body.allow_undistilled),
             *_check_start(sampling, strength, inputs),
             *_check_duration(body, spec),
+            *_check_not_before(body, self.clock()),
         ]
         if problems:
             raise InvalidRequest(problems)
@@ -71,6 +76,7 @@ class Resolver:
             service_class=body.service_class,
             priority=body.priority,
             deadline_s=body.deadline_s,
+            not_before=body.not_before,
         )
         return request, preset.ref
 
@@ -176,4 +182,24 @@ def _check_duration(body: JobCreate, spec: ModelSpec) -> Iterator[FieldProblem]:
     if body.duration_s is not None:
         yield FieldProblem(
             "#/duration_s", f"only audio models take a duration; {spec.id} makes {spec.medium}s"
+        )
+
+
+def _check_not_before(body: JobCreate, now: datetime) -> Iterator[FieldProblem]:
+    if body.not_before is None:
+        return
+    ahead = body.not_before - now
+    if ahead > MAX_AHEAD:
+        yield FieldProblem("#/not_before", f"at most {MAX_AHEAD.days} days ahead")
+    elif ahead >= timedelta(seconds=MAX_DEADLINE_S):
+        yield FieldProblem(
+            "#/not_before",
+            "the deadline counts from the moment the job is accepted, and would pass before; "
+            f"less than {MAX_DEADLINE_S // 86_400} days ahead works with the longest deadline_s",
+        )
+    elif ahead >= timedelta(seconds=body.deadline_s):
+        yield FieldProblem(
+            "#/deadline_s",
+            "counts from the moment the job is accepted, and would pass before not_before; "
+            f"more than {math.ceil(ahead.total_seconds())} works",
         )

@@ -4,7 +4,6 @@ On one core and in CPU seconds: forwards are real, waiting for arrivals is not. 
 median over rounds that measure what it compares one after the other.
 """
 
-import json
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from bench.pinning import pinned_to_one_core
 from bench.policies import Arrival, pick_equals, pick_first, serve_groups
 from bench.stock import StockPipeline
 from bench.throughput import Work, measure_engine, measure_groups
-from evals.report import Table, describe_machine, print_tables, write_page
+from evals.report import JsonFile, PageFile, Report, Table
 from models import CATALOG
 from shared.catalog import Catalog, ModelSpec
 from worker.engine import Engine, EngineConfig, ModelCache
@@ -83,12 +82,8 @@ class ThroughputRound:
 
 
 def main(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
-    page_file: Annotated[
-        Path | None, typer.Option("--page", help="Write the tables here, as markdown.")
-    ] = None,
+    json_file: JsonFile = None,
+    page_file: PageFile = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One round of fewer jobs, no verdict.")
     ] = False,
@@ -116,13 +111,10 @@ def main(
         _latency_table("Waiting, compute-bound model", slow_waits),
         _gate_table(gates),
     ]
-    print_tables(tables)
-    if json_file is not None:
-        figures = _describe(work, waits, slow_curves, slow_waits, gates)
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
-    if page_file is not None:
-        title = "What batching across jobs gains"
-        write_page(page_file, title, QUESTION, tables, _command(page_file, quick=quick))
+    figures = _describe(work, waits, slow_curves, slow_waits, gates)
+    Report("What batching across jobs gains", QUESTION, tables, figures).publish(
+        "python -m bench.engine", json_file=json_file, page_file=page_file, quick=quick
+    )
     missed = [gate.name for gate in gates if not gate.passes]
     verdict = f"missed: {', '.join(missed)}" if missed else "all targets are reached"
     print(f"engine, medians of {len(rounds)} rounds: {verdict}")  # noqa: T201
@@ -255,10 +247,6 @@ def _spread(values: Iterable[float], *, digits: int = 2) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _command(page_file: Path, *, quick: bool) -> str:
-    return f"python -m bench.engine {'--quick ' if quick else ''}--page {page_file}"
-
-
 def _describe(
     work: Sequence[ThroughputRound],
     waits: Sequence[Round],
@@ -267,7 +255,6 @@ def _describe(
     gates: Sequence[Gate],
 ) -> dict[str, Any]:
     return {
-        "machine": dict(describe_machine()),
         "throughput": [asdict(one) for one in work],
         "latency": [_describe_round(one) for one in waits],
         "compute_bound": {

@@ -5,12 +5,10 @@ do, its process is measured. A slope is zero within its noise, or something leak
 """
 
 import gc
-import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import wait
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -18,7 +16,7 @@ import torch
 import typer
 
 from bench.slope import Slope, fit_slope
-from evals.report import Table, describe_machine, print_tables, write_page
+from evals.report import JsonFile, PageFile, Report, Table
 from models import CATALOG
 from shared.catalog import Catalog, ModelSpec
 from shared.compatibility import DIFFUSION_SAMPLERS, find_refusal
@@ -56,12 +54,8 @@ class Sample:
 
 
 def main(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
-    page_file: Annotated[
-        Path | None, typer.Option("--page", help="Write the tables here, as markdown.")
-    ] = None,
+    json_file: JsonFile = None,
+    page_file: PageFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the jobs.")] = False,
 ) -> None:
     """Print how the size of an engine's process goes with the number of jobs."""
@@ -74,19 +68,15 @@ def main(
     engine.stop()
     slopes = slopes_of(samples)
     growing = find_growing(slopes)
+    figures = {
+        "samples": [asdict(sample) for sample in samples],
+        "slopes": {name: asdict(slope) for name, slope in slopes.items()},
+        "growing": growing,
+    }
     tables = [_slope_table(samples, slopes)]
-    print_tables(tables)
-    if json_file is not None:
-        figures = {
-            "machine": dict(describe_machine()),
-            "samples": [asdict(sample) for sample in samples],
-            "slopes": {name: asdict(slope) for name, slope in slopes.items()},
-            "growing": growing,
-        }
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
-    if page_file is not None:
-        command = f"python -m bench.soak {'--quick ' if quick else ''}--page {page_file}"
-        write_page(page_file, "An engine that runs for long", QUESTION, tables, command)
+    Report("An engine that runs for long", QUESTION, tables, figures).publish(
+        "python -m bench.soak", json_file=json_file, page_file=page_file, quick=quick
+    )
     verdict = f"missed: {', '.join(growing)} grow" if growing else "everything is flat"
     print(f"{num_jobs} jobs through one engine: {verdict}")  # noqa: T201
     sys.exit(1 if growing else 0)

@@ -6,12 +6,10 @@ the limit of many steps, and consistency samplers on a distilled model at once.
 """
 
 import itertools
-import json
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -19,11 +17,12 @@ import typer
 
 from evals.kinds import Kind, load_kinds
 from evals.oracle import DEVIATION, MEAN, Oracle
-from evals.report import Table, print_tables, write_page
+from evals.report import JsonFile, PageFile, Report, Table
 from shared.compatibility import CONSISTENCY, STOCHASTIC, find_refusal, max_steps
 from shared.vocab import Sampler, Schedule
 from worker.engine.samplers import SamplerBook
 
+QUESTION = "Does every sampler solve, on every schedule and kind of model, what it should?"
 #: Divisors of 1000: at others diffusers' DDIM, DDPM and PNDM take unequal steps for equal ones.
 STEPS = (10, 20, 40, 100, 200)
 #: Root mean squared error, of data with deviation 0.4, below which only the rounding of levels to
@@ -99,10 +98,8 @@ class Distribution:
 
 
 def main(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
-    page: Annotated[Path | None, typer.Option(help="Write the tables here, as markdown.")] = None,
+    json_file: JsonFile = None,
+    page_file: PageFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples.")] = False,
 ) -> None:
     """Print how each sampler converges on each schedule, for each kind of model."""
@@ -114,17 +111,13 @@ def main(
         solved += [measure_convergence(kind, *cell) for cell in cells(kind, stochastic=False)]
         drawn += [measure_moments(kind, *cell, count) for cell in cells(kind, stochastic=True)]
     tables = [_convergence_table(solved), _distribution_table(drawn)]
-    print_tables(tables)
-    if json_file is not None:
-        figures = {
-            "deterministic": [asdict(row) | {"passes": row.passes} for row in solved],
-            "stochastic": [asdict(row) | {"passes": row.passes} for row in drawn],
-        }
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
-    if page is not None:
-        question = "Does every sampler solve, on every schedule and kind of model, what it should?"
-        command = f"python -m evals.convergence --page {page}"
-        write_page(page, "Convergence of the samplers", question, tables, command)
+    figures = {
+        "deterministic": [asdict(row) | {"passes": row.passes} for row in solved],
+        "stochastic": [asdict(row) | {"passes": row.passes} for row in drawn],
+    }
+    Report("Convergence of the samplers", QUESTION, tables, figures).publish(
+        "python -m evals.convergence", json_file=json_file, page_file=page_file, quick=quick
+    )
     all_rows: list[Convergence | Distribution] = [*solved, *drawn]
     missed = [f"{row.sampler} on {row.schedule} ({row.kind})" for row in all_rows if not row.passes]
     verdict = f"missed: {'; '.join(missed)}" if missed else "all converge as they should"

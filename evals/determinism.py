@@ -5,7 +5,6 @@ With two rows a forward, a guided job must also equal stock diffusers bit for bi
 """
 
 import itertools
-import json
 import multiprocessing
 import random
 import sys
@@ -22,7 +21,7 @@ import torch
 import typer
 
 from evals.company import SEED, Outcome, Scenario, draw_jobs, run_in_order, run_scenarios
-from evals.report import Table, describe_machine, print_tables, write_page
+from evals.report import JsonFile, PageFile, Report, Table
 from evals.stock import StockDiffusers
 from models import CATALOG
 from shared.catalog import Catalog
@@ -44,12 +43,8 @@ STOCK_ROWS = 2
 
 
 def main(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
-    page_file: Annotated[
-        Path | None, typer.Option("--page", help="Write the tables here, as markdown.")
-    ] = None,
+    json_file: JsonFile = None,
+    page_file: PageFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer orders of arrival.")] = False,
 ) -> None:
     """Print whether files differ, and how many rows the forwards had."""
@@ -69,25 +64,21 @@ def main(
             [[str(num_stock), ", ".join(unlike_stock) or "none"]],
         ),
     ]
-    print_tables(tables)
     problems = {
         "jobs with differing files": [str(number) for number in differing],
         "forwards of another size": off_size,
         "samplers unlike stock diffusers": unlike_stock,
     }
-    if json_file is not None:
-        figures = {
-            "machine": dict(describe_machine()),
-            "jobs": [job.model_dump(mode="json") for job in jobs],
-            "outcomes": [
-                asdict(outcome) | {"exact_rows": list(outcome.exact_rows)} for outcome in outcomes
-            ],
-            "problems": problems,
-        }
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
-    if page_file is not None:
-        command = f"python -m evals.determinism {'--quick ' if quick else ''}--page {page_file}"
-        write_page(page_file, "The same bytes in any company", QUESTION, tables, command)
+    figures = {
+        "jobs": [job.model_dump(mode="json") for job in jobs],
+        "outcomes": [
+            asdict(outcome) | {"exact_rows": list(outcome.exact_rows)} for outcome in outcomes
+        ],
+        "problems": problems,
+    }
+    Report("The same bytes in any company", QUESTION, tables, figures).publish(
+        "python -m evals.determinism", json_file=json_file, page_file=page_file, quick=quick
+    )
     found = [f"{what}: {', '.join(which)}" for what, which in problems.items() if which]
     verdict = f"missed: {'; '.join(found)}" if found else "every file is the same everywhere"
     print(f"{len(jobs)} exact jobs in {len(outcomes)} runs: {verdict}")  # noqa: T201

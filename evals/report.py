@@ -3,19 +3,27 @@
 A figure without its machine, versions and commit cannot be compared with anything.
 """
 
+import json
 import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
 ROOT = Path(__file__).parents[1]
+#: The options that every command which measures takes.
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+PageFile = Annotated[
+    Path | None, typer.Option("--page", help="Write the tables here, as markdown.")
+]
 #: Distributions whose versions decide what is measured.
 MEASURED_WITH = ("torch", "diffusers")
 
@@ -33,6 +41,29 @@ class Table:
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"table {self.title!r}: a row has another number of cells")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured, under the question that it answers."""
+
+    title: str
+    question: str
+    tables: Sequence[Table]
+    #: Everything behind the tables, ready to be written as JSON.
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def publish(
+        self, command: str, *, json_file: Path | None, page_file: Path | None, quick: bool
+    ) -> None:
+        """Show the tables, and write what was asked for; `command` measured it."""
+        print_tables(self.tables)
+        if json_file is not None:
+            figures = {"machine": dict(describe_machine()), **self.figures}
+            json_file.write_text(json.dumps(figures, indent=2) + "\n")
+        if page_file is not None:
+            typed = f"{command} {'--quick ' if quick else ''}--page {page_file}"
+            write_page(page_file, self.title, self.question, self.tables, typed)
 
 
 def print_tables(tables: Sequence[Table]) -> None:

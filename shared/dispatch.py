@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from shared.db.dispatch import Announcement, DispatchRepository
+from shared.db.dispatch import MAX_PICK, Announcement, DispatchRepository
 from shared.queue import JobQueue
 
 
@@ -15,9 +15,13 @@ def dispatch(repository: DispatchRepository, queue: JobQueue) -> int:
     Raises:
         ServiceUnavailable: Redis is away. The marked rows are sent again when they are stale.
     """
+    repository.release_due()
     announced = 0
     for name in repository.waiting_queues():
-        announced += send(queue, repository.pick(name))
+        num_picked = MAX_PICK
+        while num_picked == MAX_PICK:  # fewer, and the window is full or the queue is empty
+            num_picked = send(queue, repository.pick(name))
+            announced += num_picked
     return announced
 
 

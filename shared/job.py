@@ -9,7 +9,11 @@ from uuid import UUID
 
 from shared.errors import ErrorCode
 from shared.request import GenerationRequest
+from shared.webhook import Webhook
 
+#: A level of priority is worth so much age, in seconds: a job that has waited longer than another
+#: by this much for each level between them goes first.
+AGEING_S = 300
 #: A crash costs every job of the process an attempt, the guilty one and its neighbours. After so
 #: many lost leases a job is suspected, and runs alone in its worker.
 SUSPECTED_AFTER = 2
@@ -92,9 +96,12 @@ class NewJob:
     request: GenerationRequest
     preset: PresetRef
     metadata: Mapping[str, str]
+    #: Seconds of a device that it takes; None if nothing is known.
+    predicted_s: float | None = None
     #: Client's Idempotency-Key and the hash of the body that came with it.
     idempotency_key: str | None = None
     body_sha256: str | None = None
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +122,16 @@ class Job:
     attempt: int
     #: Forwards done, of `request.iterations`.
     iteration: int
-    #: Jobs of the same queue that will be picked earlier; None unless queued.
+    #: Seconds of a device that it takes, as was known when it came.
+    predicted_s: float | None
+    #: Jobs of the same queue that stand before it; None unless it is queued and may be picked.
     queue_position: int | None
     error_code: ErrorCode | None
     error_message: str | None
     #: What the finished run says of itself, in the shape of the wire.
     execution: Mapping[str, Any] | None
     artifacts: tuple[Artifact, ...] = ()
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)

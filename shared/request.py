@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.vocab import (
     Determinism,
@@ -16,6 +16,8 @@ from shared.vocab import (
 
 #: JavaScript's largest exact integer: a seed above it would change on its way through a browser.
 SEED_LIMIT = 2**53
+#: The longest deadline, in seconds.
+MAX_DEADLINE_S = 604_800
 #: Pixels of one megapixel-iteration, the unit of cost.
 MEGAPIXEL = 1_000_000
 
@@ -61,7 +63,10 @@ class GenerationRequest(BaseModel):
     determinism: Determinism = Determinism.FAST
     service_class: ServiceClass = ServiceClass.INTERACTIVE
     priority: Annotated[int, Field(ge=0, le=9)] = 5
-    deadline_s: Annotated[int, Field(ge=1, le=604_800)] = 86_400
+    #: Queue and run together, from the moment the job was accepted.
+    deadline_s: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)] = 86_400
+    #: It waits until then; None is as good as any moment that has passed.
+    not_before: AwareDatetime | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -94,7 +99,9 @@ class GenerationRequest(BaseModel):
     def recipe(self) -> dict[str, Any]:
         """Return what a result's file says of its request.
 
-        Pictures stand there by their content alone: where they were kept changes no pixel, and
-        equal requests shall give equal bytes.
+        Pictures stand there by their content alone, and the time to wait for not at all: where they
+        were kept and when it was changes no pixel, and equal requests shall give equal bytes.
         """
-        return self.model_dump(mode="json", exclude={"init_image": {"id"}, "mask": {"id"}})
+        return self.model_dump(
+            mode="json", exclude={"init_image": {"id"}, "mask": {"id"}, "not_before": True}
+        )

@@ -83,7 +83,16 @@ class CatalogSettings(Settings):
     catalog: Path | None = None
 
 
-class ApiSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
+class WebhookSettings(Settings):
+    """Where webhooks may go."""
+
+    #: For development and tests: receivers on this machine, by plain HTTP too.
+    webhook_allow_loopback: bool = False
+
+
+class ApiSettings(
+    DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings, WebhookSettings
+):
     """Everything that `latentq api` reads."""
 
     #: How long a presigned link works, in seconds.

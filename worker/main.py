@@ -17,6 +17,7 @@ from celery import signals
 
 from models import CATALOG
 from shared.catalog import Catalog
+from shared.db.costs import CostRepository
 from shared.db.leases import LeaseRepository, WorkerRepository
 from shared.db.session import make_engine
 from shared.errors import ConfigurationError, ModelUnavailable
@@ -24,6 +25,8 @@ from shared.queue import TASK_GENERATE, CancelListener, make_celery, queues_of
 from shared.settings import WorkerSettings
 from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
+from worker.costs import CostKeeper
+from worker.device import describe_device
 from worker.engine import Engine, EngineConfig, ModelCache
 from worker.lease import LeaseKeeper
 from worker.presence import Presence
@@ -45,17 +48,14 @@ def main(*, name: str) -> None:
     catalog = Catalog.load(settings.catalog or CATALOG)
     # A worker without its engine would fail every job it takes; a new process will not.
     engine = Engine(EngineConfig(), ModelCache(catalog, device), on_crash=lambda: os._exit(1))
-    try:
-        for spec in catalog:
-            engine.warm_up(spec.id)
-            log.info("model_warm", model=spec.id, device=device)
-    except ModelUnavailable as error:
-        raise ConfigurationError(error.detail) from error
+    # Each job's thread holds a connection only for the moment of a statement.
+    database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
+    kind = describe_device(device)
+    costs = CostKeeper(CostRepository(database), engine.costs, device=kind)
+    _warm_up(engine, catalog, costs)
 
     slots = settings.worker_slots
     redis_url = settings.redis_url.get_secret_value()
-    # Each job's thread holds a connection only for the moment of a statement.
-    database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
     leases = LeaseRepository(database, lease_s=settings.lease_s)
     keeper = LeaseKeeper(
         leases, lease_s=settings.lease_s, progress=engine.progress, stop_job=engine.cancel
@@ -77,7 +77,12 @@ def main(*, name: str) -> None:
     worker_id = f"{name}@{socket.gethostname()}:{os.getpid()}"
     queues = [queue for spec in catalog for queue in queues_of(spec.id)]
     presence = Presence(
-        WorkerRepository(database), worker_id=worker_id, device=device, queues=queues, slots=slots
+        WorkerRepository(database),
+        worker_id=worker_id,
+        device=kind,
+        queues=queues,
+        slots=slots,
+        save_costs=costs.save,
     )
     listener = CancelListener(redis_url, engine.cancel)
 
@@ -91,6 +96,23 @@ def main(*, name: str) -> None:
         for service in (listener, presence, keeper):
             service.stop()
         engine.stop()
+
+
+def _warm_up(engine: Engine, catalog: Catalog, costs: CostKeeper) -> None:
+    """Load all models and learn what they cost here, from SQL as far as that still holds.
+
+    Raises:
+        ConfigurationError: A model cannot be used.
+    """
+    for spec in catalog:
+        known = costs.recall(spec.id)
+        try:
+            is_known = engine.warm_up(spec.id, known=known)
+        except ModelUnavailable as error:
+            raise ConfigurationError(error.detail) from error
+        if known and not is_known:
+            costs.forget(spec.id)
+        log.info("model_warm", model=spec.id, costs_known=is_known)
 
 
 def _consume(

@@ -1,6 +1,7 @@
 """Tell the dispatcher that this worker is alive and what it serves."""
 
 import threading
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy.exc import OperationalError
@@ -14,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class Presence:
-    """A thread that keeps this worker's row fresh."""
+    """A thread that keeps this worker's row fresh, and what it knows of costs."""
 
     def __init__(
         self,
@@ -24,12 +25,14 @@ class Presence:
         device: str,
         queues: list[str],
         slots: int,
+        save_costs: Callable[[], None],
     ) -> None:
         self._workers = workers
         self._worker_id = worker_id
         self._device = device
         self._queues = queues
         self._slots = slots
+        self._save_costs = save_costs
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
@@ -38,11 +41,12 @@ class Presence:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take the worker's row away."""
+        """Take the worker's row away, and leave what it learned."""
         self._stopping.set()
         self._thread.join()
         try:
             self._workers.leave(self._worker_id)
+            self._save_costs()
         except OperationalError:
             log.warning("presence_failed")
 
@@ -52,6 +56,7 @@ class Presence:
                 self._workers.beat(
                     self._worker_id, device=self._device, queues=self._queues, slots=self._slots
                 )
+                self._save_costs()
             except OperationalError:
                 log.warning("presence_failed")
             if self._stopping.wait(INTERVAL_S):

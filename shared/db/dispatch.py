@@ -1,7 +1,8 @@
 """Which queued jobs are announced in Redis, decided in SQL.
 
 The backlog stays in SQL, where priority and fairness can be decided late; Redis holds only a window
-of it. Any number of processes may pick at once: a queue is picked by one transaction at a time.
+of it. Any number of processes may pick at once: a queue is picked by one transaction at a time, and
+tenants with a limit by one transaction of all queues.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared.db.tables import jobs, workers
+from shared.db.tables import jobs, tenants, workers
 from shared.job import JobStatus
 
 #: A worker that has not been heard of for this long gives its queues no more room, in seconds.
@@ -20,6 +21,10 @@ WORKER_SILENCE_S = 60
 WINDOW_PER_SLOT = 2
 #: Announced jobs of a queue that nobody serves at the moment, so that a new worker finds some.
 MIN_WINDOW = 8
+#: Most jobs of one pick; a window with more room is filled by several.
+MAX_PICK = 64
+#: Most jobs of one transaction that become free to be picked since their time has come.
+MAX_RELEASED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +36,73 @@ class Announcement:
     parameters: Mapping[str, Any]
 
 
-_PICK = sa.text("""
-WITH RECURSIVE tenants AS (
-    -- One index probe for each tenant that waits, however many jobs it has.
-    (SELECT tenant FROM jobs
-      WHERE queue = :queue AND status = 'queued' AND dispatched_at IS NULL
-      ORDER BY tenant LIMIT 1)
+_WAITING_QUEUES = sa.text("""
+WITH RECURSIVE queues AS (
+    -- One index probe for each queue, however many jobs it has.
+    (SELECT queue FROM jobs
+      WHERE status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
+      ORDER BY queue LIMIT 1)
     UNION ALL
-    SELECT (SELECT jobs.tenant FROM jobs
-             WHERE queue = :queue AND status = 'queued' AND dispatched_at IS NULL
-               AND jobs.tenant > tenants.tenant
-             ORDER BY jobs.tenant LIMIT 1)
-      FROM tenants WHERE tenants.tenant IS NOT NULL
-), in_flight AS (
-    SELECT tenant, count(*) AS jobs FROM jobs
-     WHERE status = 'running' OR (status = 'queued' AND dispatched_at IS NOT NULL)
-     GROUP BY tenant
+    SELECT (SELECT jobs.queue FROM jobs
+             WHERE status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
+               AND jobs.queue > queues.queue
+             ORDER BY jobs.queue LIMIT 1)
+      FROM queues WHERE queues.queue IS NOT NULL
+)
+SELECT queue FROM queues WHERE queue IS NOT NULL
+""")
+
+_PICK = sa.text(
+    """
+WITH RECURSIVE heads AS (
+    -- The first job of each tenant that waits: one index probe for each, however many jobs it has.
+    (SELECT tenant, virtual_birth, id FROM jobs
+      WHERE queue = :queue
+        AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
+      ORDER BY tenant, virtual_birth, id LIMIT 1)
+    UNION ALL
+    SELECT head.* FROM heads
+     CROSS JOIN LATERAL (
+        SELECT jobs.tenant, jobs.virtual_birth, jobs.id FROM jobs
+         WHERE queue = :queue
+           AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
+           AND jobs.tenant > heads.tenant
+         ORDER BY jobs.tenant, jobs.virtual_birth, jobs.id LIMIT 1
+     ) AS head
+), under_way AS MATERIALIZED (
+    -- Two parts, since each of them has an index that holds no other rows.
+    SELECT tenant, WORK FROM jobs WHERE status = 'running'
+    UNION ALL
+    SELECT tenant, WORK FROM jobs WHERE status = 'queued' AND dispatched_at IS NOT NULL
+), loads AS (
+    SELECT tenant, count(*) AS jobs, sum(work) AS work FROM under_way GROUP BY tenant
+), front AS (
+    -- A tenant whose first job is not among the first ones has none among them.
+    SELECT heads.tenant, coalesce(loads.work, 0) AS work,
+           least(:room, tenants.max_running - coalesce(loads.jobs, 0)) AS room
+      FROM heads
+      LEFT JOIN loads ON loads.tenant = heads.tenant
+      LEFT JOIN tenants ON tenants.id = heads.tenant
+     WHERE tenants.max_running IS NULL OR tenants.max_running > coalesce(loads.jobs, 0)
+     ORDER BY coalesce(loads.work, 0), heads.virtual_birth, heads.id LIMIT :room
 ), candidates AS (
-    SELECT head.*,
-           coalesce(in_flight.jobs, 0) + row_number() OVER (
-             PARTITION BY head.tenant ORDER BY head.priority DESC, head.created_at, head.id) AS turn
-      FROM tenants
+    SELECT next.id, next.virtual_birth,
+           front.work + sum(next.work) OVER own - next.work AS work_before
+      FROM front
       CROSS JOIN LATERAL (
-        SELECT id, jobs.tenant, priority, created_at FROM jobs
-         WHERE queue = :queue AND status = 'queued' AND dispatched_at IS NULL
-           AND jobs.tenant = tenants.tenant
-         ORDER BY priority DESC, created_at, id LIMIT :room
-      ) AS head
-      LEFT JOIN in_flight ON in_flight.tenant = head.tenant
+        SELECT id, virtual_birth, WORK FROM jobs
+         WHERE queue = :queue AND jobs.tenant = front.tenant
+           AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
+         ORDER BY virtual_birth, id LIMIT front.room
+      ) AS next
+    WINDOW own AS (PARTITION BY front.tenant ORDER BY next.virtual_birth, next.id)
 )
 UPDATE jobs SET dispatched_at = now()
- WHERE id IN (SELECT id FROM candidates ORDER BY priority DESC, turn, created_at, id LIMIT :room)
-   AND status = 'queued' AND dispatched_at IS NULL
+ WHERE id IN (SELECT id FROM candidates ORDER BY work_before, virtual_birth, id LIMIT :room)
+   AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
 RETURNING id, queue, model, preset_name, request
-""")
+""".replace("WORK", "megapixel_iterations AS work")
+)
 
 
 class DispatchRepository:
@@ -73,29 +111,45 @@ class DispatchRepository:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def waiting_queues(self) -> list[str]:
-        """List the queues that hold jobs which have not been announced."""
-        query = (
-            sa.select(jobs.c.queue)
-            .where(jobs.c.status == JobStatus.QUEUED, jobs.c.dispatched_at.is_(None))
-            .distinct()
+    def release_due(self) -> int:
+        """Let jobs whose `not_before` has come be picked; returns how many."""
+        due = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.status == JobStatus.QUEUED, jobs.c.held_until <= sa.func.now())
+            .order_by(jobs.c.held_until)
+            .limit(MAX_RELEASED)
+            .with_for_update(skip_locked=True)
         )
+        statement = (
+            jobs.update()
+            .where(jobs.c.id.in_(due.scalar_subquery()), jobs.c.status == JobStatus.QUEUED)
+            .values(held_until=None)
+        )
+        with self._engine.begin() as connection:
+            return connection.execute(statement).rowcount
+
+    def waiting_queues(self) -> list[str]:
+        """List the queues that hold jobs which may be picked."""
         with self._engine.connect() as connection:
-            return list(connection.scalars(query))
+            return list(connection.scalars(_WAITING_QUEUES))
 
     def pick(self, queue: str) -> list[Announcement]:
         """Mark as many jobs of a queue announced as its window has room for, and return them.
 
-        The order is priority, then each tenant's turn, then age.
+        At most `MAX_PICK` of them. The tenant with the least work under way goes first; of its own
+        jobs, and between tenants with equal work, the one born virtually first.
         """
         with self._engine.begin() as connection:
-            lock = sa.select(sa.func.pg_try_advisory_xact_lock(sa.func.hashtext(f"pick {queue}")))
-            if not connection.execute(lock).scalar_one():
+            if not _lock(connection, f"pick {queue}"):
                 return []
             room = connection.scalar(_room(queue))
             if room is None or room <= 0:
                 return []
-            rows = connection.execute(_PICK, {"queue": queue, "room": room}).all()
+            if connection.scalar(_HAS_LIMITS):
+                # Jobs picked of another queue at the same time count as well.
+                connection.execute(_LOCK_LIMITS)
+            values = {"queue": queue, "room": min(room, MAX_PICK)}
+            rows = connection.execute(_PICK, values).all()
         return [_announce(row) for row in rows]
 
     def announced(self) -> dict[str, int]:
@@ -122,6 +176,16 @@ class DispatchRepository:
         )
         with self._engine.begin() as connection:
             return [_announce(row) for row in connection.execute(statement)]
+
+
+_HAS_LIMITS = sa.select(sa.exists().where(tenants.c.max_running.is_not(None)))
+_LOCK_LIMITS = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("limits of tenants")))
+
+
+def _lock(connection: sa.Connection, name: str) -> bool:
+    """Take a lock until the transaction ends, unless somebody holds it."""
+    lock = sa.select(sa.func.pg_try_advisory_xact_lock(sa.func.hashtext(name)))
+    return bool(connection.scalar(lock))
 
 
 def _room(queue: str) -> sa.Select[int]:

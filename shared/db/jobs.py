@@ -10,11 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.db.deletions import delete_jobs
-from shared.db.rows import read_artifacts, read_job
+from shared.db.rows import read_artifacts, read_job, webhook_values
 from shared.db.tables import jobs
 from shared.db.uploads import lock_inputs
+from shared.db.webhooks import endpoint_id_of, ensure_endpoint
 from shared.errors import Conflict, NotFound
-from shared.job import Job, JobStatus, NewJob
+from shared.job import AGEING_S, Job, JobStatus, NewJob
+
+_TIME = sa.TIMESTAMP(timezone=True)
 
 
 class CancelOutcome(StrEnum):
@@ -61,7 +64,8 @@ class JobRepository:
             Conflict: The idempotency key was used with another body.
             InvalidRequest: An upload that the request names is there no longer.
         """
-        deadline = sa.func.now() + timedelta(seconds=new.request.deadline_s)
+        now, not_before = sa.func.now(), sa.bindparam("not_before", new.request.not_before, _TIME)
+        head_start = timedelta(seconds=AGEING_S * new.request.priority)
         statement = (
             insert(jobs)
             .values(
@@ -74,9 +78,17 @@ class JobRepository:
                 request=new.request.model_dump(mode="json"),
                 metadata=dict(new.metadata),
                 priority=new.request.priority,
+                iterations=new.request.iterations,
+                predicted_s=new.predicted_s,
+                megapixel_iterations=new.request.megapixel_iterations,
                 idempotency_key=new.idempotency_key,
                 body_sha256=new.body_sha256,
-                deadline_at=deadline,
+                deadline_at=now + timedelta(seconds=new.request.deadline_s),
+                # A job that may not run yet does not grow older than others meanwhile.
+                virtual_birth=sa.func.greatest(now, not_before) - head_start,
+                held_until=sa.case((not_before > now, not_before)),
+                webhook=new.webhook and webhook_values(new.webhook),
+                endpoint_id=new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
             )
             # Waits for a concurrent insert of the same key, and then finds it below.
             .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
@@ -84,6 +96,8 @@ class JobRepository:
         )
         with self._engine.begin() as connection:
             lock_inputs(connection, new.tenant, new.request)
+            if new.webhook is not None:
+                ensure_endpoint(connection, new.tenant, new.webhook.url)
             while True:
                 is_replay = connection.execute(statement).scalar_one_or_none() is None
                 is_same_key = (
@@ -215,19 +229,28 @@ def _conditions(filters: JobFilters) -> list[sa.ColumnElement[bool]]:
 
 
 def _queue_position() -> sa.Label[Any]:
-    """Count the queued jobs of the same queue with a higher priority or an earlier birth."""
+    """Count the jobs before one in its queue: those in Redis, and those born virtually earlier.
+
+    Those that wait for a time are in nobody's way, and have no place themselves.
+    """
     ahead = jobs.alias("ahead")
-    is_ahead = sa.or_(
-        ahead.c.priority > jobs.c.priority,
-        sa.and_(
-            ahead.c.priority == jobs.c.priority,
-            sa.tuple_(ahead.c.created_at, ahead.c.id) < sa.tuple_(jobs.c.created_at, jobs.c.id),
-        ),
+    is_queued = sa.and_(ahead.c.queue == jobs.c.queue, ahead.c.status == JobStatus.QUEUED)
+    is_waiting = jobs.c.dispatched_at.is_(None)
+    is_older = sa.tuple_(ahead.c.virtual_birth, ahead.c.id) < sa.tuple_(
+        jobs.c.virtual_birth, jobs.c.id
     )
-    count = (
-        sa.select(sa.func.count())
-        .where(ahead.c.queue == jobs.c.queue, ahead.c.status == JobStatus.QUEUED, is_ahead)
-        .correlate(jobs)
-        .scalar_subquery()
+    # Two counts, since each of them has an index that holds no other rows.
+    announced = _count_of(
+        is_queued, ahead.c.dispatched_at.is_not(None), sa.or_(is_waiting, is_older)
     )
-    return sa.case((jobs.c.status == JobStatus.QUEUED, count)).label("queue_position")
+    waiting = _count_of(
+        is_queued, ahead.c.dispatched_at.is_(None), ahead.c.held_until.is_(None), is_older
+    )
+    has_place = sa.and_(jobs.c.status == JobStatus.QUEUED, jobs.c.held_until.is_(None))
+    return sa.case(
+        (sa.and_(has_place, is_waiting), announced + waiting), (has_place, announced)
+    ).label("queue_position")
+
+
+def _count_of(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    return sa.select(sa.func.count()).where(*conditions).correlate(jobs).scalar_subquery()

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from shared.db.rows import artifact_values
-from shared.db.tables import artifacts, attempts, jobs, workers
+from shared.db.tables import artifacts, attempts, jobs, tenants, workers
 from shared.errors import ErrorCode
 from shared.job import SUSPECTED_AFTER, AttemptOutcome, Claim, JobStatus, Lease, Success
 from shared.request import GenerationRequest
@@ -47,12 +47,18 @@ class LeaseRepository:
     def claim(self, job_id: str, *, worker: str) -> Claim | None:
         """Take a queued job; None if the message came late or twice and there is none to take."""
         token = uuid4()
+        has_limit = sa.exists().where(
+            tenants.c.id == jobs.c.tenant, tenants.c.max_running.is_not(None)
+        )
         statement = (
             jobs.update()
             .where(
                 jobs.c.id == job_id,
                 jobs.c.status == JobStatus.QUEUED,
                 jobs.c.deadline_at > sa.func.now(),
+                jobs.c.held_until.is_(None),
+                # An old message of a job that was handed back must not get round the pick.
+                sa.or_(jobs.c.dispatched_at.is_not(None), ~has_limit),
             )
             .values(
                 status=JobStatus.RUNNING,

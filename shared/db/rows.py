@@ -1,6 +1,6 @@
 """Rows of `jobs` and `artifacts` as the vocabulary's types."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ from shared.db.tables import artifacts
 from shared.errors import ErrorCode
 from shared.job import Artifact, Job, JobStatus, PresetRef
 from shared.request import GenerationRequest
+from shared.webhook import EventType, Webhook
 
 
 def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
@@ -27,12 +28,19 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         cancel_requested=row.cancel_requested_at is not None,
         attempt=row.attempt,
         iteration=row.iteration,
+        predicted_s=row.predicted_s,
         queue_position=getattr(row, "queue_position", None),
         error_code=ErrorCode(row.error_code) if row.error_code else None,
         error_message=row.error_message,
         execution=row.execution,
         artifacts=tuple(job_artifacts),
+        webhook=row.webhook and _read_webhook(row.webhook),
     )
+
+
+def webhook_values(webhook: Webhook) -> dict[str, Any]:
+    """Turn a webhook into the value of the column `webhook`."""
+    return {"url": webhook.url, "events": list(webhook.events)}
 
 
 def artifact_values(job_id: str, artifact: Artifact) -> dict[str, Any]:
@@ -74,3 +82,7 @@ def read_artifacts(connection: sa.Connection, job_ids: list[str]) -> dict[str, l
             )
         )
     return found
+
+
+def _read_webhook(value: Mapping[str, Any]) -> Webhook:
+    return Webhook(value["url"], tuple(map(EventType, value["events"])))

@@ -27,10 +27,16 @@ jobs = sa.Table(
     sa.Column("request", JSONB, nullable=False),
     sa.Column("metadata", JSONB, nullable=False),
     sa.Column("priority", sa.SmallInteger, nullable=False),
+    # Work in a unit that no machine changes: what jobs without a prediction are weighed by.
+    sa.Column("megapixel_iterations", sa.Double, nullable=False),
     sa.Column("idempotency_key", sa.Text),
     sa.Column("body_sha256", sa.Text),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("deadline_at", _TIME, nullable=False),
+    # Priority and age in one: the later of creation and not_before, earlier by so much a level.
+    sa.Column("virtual_birth", _TIME, nullable=False),
+    # Set while the job's not_before lies ahead.
+    sa.Column("held_until", _TIME),
     # Set while a message about the job is, or should be, in Redis.
     sa.Column("dispatched_at", _TIME),
     sa.Column("cancel_requested_at", _TIME),
@@ -43,24 +49,38 @@ jobs = sa.Table(
     sa.Column("lease_token", sa.Uuid),
     sa.Column("lease_until", _TIME),
     sa.Column("iteration", sa.Integer, nullable=False, server_default="0"),
+    # How many there will be; null in rows older than the column.
+    sa.Column("iterations", sa.Integer),
+    # Seconds of a device that the job takes; null where nothing was known when it came.
+    sa.Column("predicted_s", sa.Double),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Column("execution", JSONB),
+    # Whom to tell of what, as the job's owner sees it, and where that is.
+    sa.Column("webhook", JSONB(none_as_null=True)),
+    sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id")),
     sa.UniqueConstraint("tenant", "idempotency_key"),
     sa.CheckConstraint(
         "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
     ),
     sa.CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
+    # Also false for NaN, which PostgreSQL puts above infinity.
+    sa.CheckConstraint("predicted_s > 0 AND predicted_s < 'Infinity'", name="predicted"),
+    sa.CheckConstraint("(webhook IS NULL) = (endpoint_id IS NULL)", name="webhook"),
 )
 
 sa.Index(
     "ix_jobs_waiting",
     jobs.c.queue,
     jobs.c.tenant,
-    jobs.c.priority.desc(),
-    jobs.c.created_at,
+    jobs.c.virtual_birth,
     jobs.c.id,
-    postgresql_where=sa.text("status = 'queued' AND dispatched_at IS NULL"),
+    postgresql_where=sa.text("status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL"),
+)
+sa.Index(
+    "ix_jobs_held",
+    jobs.c.held_until,
+    postgresql_where=sa.text("status = 'queued' AND held_until IS NOT NULL"),
 )
 sa.Index(
     "ix_jobs_dispatched",
@@ -161,6 +181,30 @@ workers = sa.Table(
     sa.Column("heartbeat_at", _TIME, nullable=False, server_default=sa.func.now()),
 )
 
+# What stages were measured to take, for the next start and for estimates.
+costs = sa.Table(
+    "costs",
+    metadata,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("device", sa.Text, primary_key=True),
+    sa.Column("workload", sa.Text, primary_key=True),
+    sa.Column("rows", sa.SmallInteger, primary_key=True),
+    sa.Column("ms", sa.Double, nullable=False),
+    sa.Column("samples", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.CheckConstraint("rows > 0 AND samples > 0 AND ms > 0 AND ms < 'Infinity'", name="measured"),
+)
+
+# Only those that somebody has set a limit for.
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    # Jobs announced or running at once, in all queues together; null is any number.
+    sa.Column("max_running", sa.Integer),
+    sa.CheckConstraint("max_running > 0", name="max_running"),
+)
+
 api_keys = sa.Table(
     "api_keys",
     metadata,
@@ -170,4 +214,90 @@ api_keys = sa.Table(
     sa.Column("secret_sha256", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("revoked_at", _TIME),
+)
+
+# What messages to a tenant's receivers are signed with.
+webhook_secrets = sa.Table(
+    "webhook_secrets",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+)
+
+# The receivers that jobs named, one for each tenant and URL.
+webhook_endpoints = sa.Table(
+    "webhook_endpoints",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    # It answered 410: it wants no more.
+    sa.Column("disabled_at", _TIME),
+)
+
+# Written by a trigger on `jobs`, with their deliveries, never by this code.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    # The bytes that are sent, from the first attempt until no delivery needs them any more.
+    sa.Column("body", sa.LargeBinary),
+    sa.UniqueConstraint("job_id", "type"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("event_id", sa.ForeignKey("events.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id"), nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False, server_default="pending"),
+    # Attempts begun; the number fences the writes of each.
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # Those of them since the event, or since its owner asked for another round.
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    # While an attempt is under way, when it is taken for lost.
+    sa.Column("next_attempt_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.Column("last_outcome", sa.Text),
+    sa.UniqueConstraint("event_id", "endpoint_id"),
+    sa.CheckConstraint("status IN ('pending', 'delivered', 'dead')", name="status"),
+)
+
+sa.Index(
+    "ix_deliveries_due",
+    deliveries.c.host,
+    deliveries.c.next_attempt_at,
+    deliveries.c.id,
+    postgresql_where=sa.text("status = 'pending'"),
+)
+sa.Index(
+    "ix_deliveries_endpoint",
+    deliveries.c.endpoint_id,
+    postgresql_where=sa.text("status = 'pending'"),
+)
+sa.Index(
+    "ix_deliveries_page",
+    deliveries.c.tenant,
+    deliveries.c.created_at.desc(),
+    deliveries.c.id.desc(),
+)
+
+delivery_attempts = sa.Table(
+    "delivery_attempts",
+    metadata,
+    sa.Column("delivery_id", sa.ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("started_at", _TIME, nullable=False),
+    sa.Column("ended_at", _TIME, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("status_code", sa.SmallInteger),
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from api.estimator import Estimator
 from api.health import Health
 from api.job_body import JobRenderer
 from api.keyring import Keyring
@@ -15,6 +16,7 @@ from api.submission import Resolver
 from api.tokens import TokenCounter
 from models import CATALOG
 from shared.catalog import Catalog
+from shared.db.costs import CostRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.uploads import UploadRepository
@@ -28,8 +30,18 @@ def catalog() -> Catalog:
 
 
 @pytest.fixture(scope="session")
-def resolver(catalog: Catalog) -> Resolver:
-    return Resolver(catalog, PresetBook.load(), TokenCounter(catalog), lambda: CHOSEN_SEED)
+def tokens(catalog: Catalog) -> TokenCounter:
+    return TokenCounter(catalog)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def resolver(catalog: Catalog, tokens: TokenCounter, clock: Clock) -> Resolver:
+    return Resolver(catalog, PresetBook.load(), tokens, lambda: CHOSEN_SEED, clock)
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +58,15 @@ def store() -> ObjectStore:
 
 
 @pytest.fixture
-def api(database: sa.Engine, resolver: Resolver, store: ObjectStore) -> Iterator[Api]:
-    clock = Clock()
+def api(
+    database: sa.Engine, catalog: Catalog, resolver: Resolver, store: ObjectStore, clock: Clock
+) -> Iterator[Api]:
     nudges: list[None] = []
     canceled: list[str] = []
     jobs = JobRepository(database)
     services = Services(
         resolver=resolver,
+        estimator=Estimator(CostRepository(database), catalog),
         jobs=jobs,
         uploads=UploadRepository(database),
         store=store,

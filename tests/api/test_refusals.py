@@ -149,10 +149,15 @@ FIELD_CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     for name, value in {
         "class_label": "cat",
         "adapters": [],
-        "webhook": {"url": "https://example.test"},
-        "not_before": "2030-01-01T00:00:00Z",
     }.items()
-]
+] + [
+    (f"not_before {value}", {"not_before": value}, "invalid_request", "#/not_before", "RFC 3339")
+    for value in (
+        7, 1.5, True, [], "", "soon", "2030-01-01", "2030-01-01T00:00:00", "2030-01-01 00:00:00Z",
+        "2030-02-31T00:00:00Z", "2030-01-01T00:00:60Z", "9999-12-31T23:59:59-23:59", "1893456000",
+        "\uff12030-01-01T00:00:00Z",
+    )
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_all_wrong_fields_are_named_at_once(api: Api) -> None:
     answer = api.client.post("/v1/jobs", json={"steps": 0, "webhook": {}, "width": "64"})
     problem = check_problem(answer, status=422, code="invalid_request")
     pointers = {error["pointer"] for error in problem["errors"]}
-    assert pointers == {"#/prompt", "#/steps", "#/webhook", "#/width"}
+    assert pointers == {"#/prompt", "#/steps", "#/webhook/url", "#/width"}
     answer = api.client.post("/v1/jobs", json={"prompt": "p", "width": 7, "height": 7})
     problem = check_problem(answer, status=422, code="invalid_request")
     assert {error["pointer"] for error in problem["errors"]} == {"#/width", "#/height"}

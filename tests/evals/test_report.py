@@ -1,9 +1,10 @@
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from evals.report import Table, describe_machine, print_tables, write_page
+from evals.report import Report, Table, describe_machine, print_tables, write_page
 
 TABLE = Table("How fast", ("who", "seconds"), [("a|b", "1.5"), ("c", "2.0")])
 
@@ -38,3 +39,15 @@ def test_a_table_is_shown_with_all_its_cells(capsys: pytest.CaptureFixture[str])
 def test_a_row_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="'How fast'"):
         Table("How fast", ("who", "seconds"), [("a",)])
+
+
+def test_a_report_goes_where_it_was_asked_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report("Speed", "How fast is it?", [TABLE], {"rows": [1.5, 2.0]})
+    page, figures = tmp_path / "speed.md", tmp_path / "speed.json"
+    report.publish("python -m evals.speed", json_file=figures, page_file=page, quick=True)
+    assert "How fast" in capsys.readouterr().out
+    assert f"`python -m evals.speed --quick --page {page}`" in page.read_text()
+    written = json.loads(figures.read_text())
+    assert written == {"machine": dict(describe_machine()), "rows": [1.5, 2.0]}

@@ -4,7 +4,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -15,15 +15,15 @@ from shared.errors import InternalFailure
 from shared.request import GenerationRequest
 from worker.engine.batcher import Batcher
 from worker.engine.config import EngineConfig
-from worker.engine.cost import CostModel
+from worker.engine.cost import Cost, CostModel
 from worker.engine.intake import Intake
 from worker.engine.model_cache import ModelCache
-from worker.engine.probe import probe
+from worker.engine.probe import confirms, probe
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.runner import Runner, as_job_error
 from worker.engine.source import SourceImage
 from worker.engine.timings import TimeAccount
-from worker.engine.trajectory import Trajectory
+from worker.engine.trajectory import DecodeKey, Trajectory, fail_non_finite
 
 #: Finished latents that may wait for the decoder before the step loop waits too.
 DECODE_BACKLOG = 32
@@ -103,14 +103,20 @@ class Engine:
             )
         ]
 
-    def warm_up(self, model_id: str) -> None:
+    def warm_up(self, model_id: str, *, known: Sequence[Cost] = ()) -> bool:
         """Load a model and measure its forwards, before the engine is started.
+
+        What is known of the model from before is taken over if a short probe confirms it. If not,
+        it is left aside for a full one; returns whether the model has the costs that were known.
 
         Raises:
             ModelUnavailable: It cannot be loaded.
         """
         with torch.inference_mode():
-            self.costs.load(probe(self._models.get(model_id), clock=self._clock))
+            family = self._models.get(model_id)
+            is_known = bool(known) and confirms(family, known, clock=self._clock)
+            self.costs.load(known if is_known else probe(family, clock=self._clock))
+        return is_known
 
     def start(self) -> None:
         """Begin to take jobs."""
@@ -182,6 +188,7 @@ class Engine:
         with self.timings.measure("scheduler_s"):
             for trajectory, prediction in zip(batch, predictions, strict=True):
                 trajectory.advance(prediction)  # own scheduler, own generator
+            fail_non_finite(batch)
         return self.batcher.retire(batch, now=self._clock())
 
     def _apply_commands(self) -> None:
@@ -248,11 +255,15 @@ class Engine:
 
     def _decode(self, run: _Run, trajectory: Trajectory) -> None:
         try:
+            family = self._models.get(trajectory.key.model)
+            decoded_s = self.timings.decode_s
             with self.timings.measure("decode_s"):
-                pixels = self._models.get(trajectory.key.model).decode(trajectory.latents)
+                pixels = family.decode(trajectory.latents)
         except Exception as error:
             self._end(run, as_job_error(error, "the picture could not be decoded"))
             return
+        key = DecodeKey(trajectory.key.model, trajectory.key.latent_shape)
+        self.costs.observe(key, 1, 1000 * (self.timings.decode_s - decoded_s))
         run.outputs.append(ImageOutput(trajectory.index, trajectory.seed, pixels))
         if len(run.outputs) == len(run.trajectories):
             self._end(run, run.result())

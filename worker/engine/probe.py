@@ -1,11 +1,13 @@
 """Measure what a model's forwards cost before there is work for it."""
 
+import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 
 from worker.engine.cost import Cost
+from worker.engine.device import synchronize
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.trajectory import BatchKey
 
@@ -15,9 +17,13 @@ ROWS = (1, 2, 4, 8, 16)
 REPEATS = 3
 #: After this long no further row count is begun, in seconds: a large model is learned at work.
 PATIENCE_S = 2.0
+#: A forward that takes so many times longer or shorter than was known contradicts it.
+CONTRADICTION_RATIO = 1.5
 
 
-def probe(family: StableDiffusion, *, clock: Callable[[], float]) -> Iterator[Cost]:
+def probe(
+    family: StableDiffusion, *, clock: Callable[[], float], row_counts: Sequence[int] = ROWS
+) -> Iterator[Cost]:
     """Time forwards of pictures of the model's default size, from few rows to many."""
     spec = family.spec
     generator = torch.Generator("cpu").manual_seed(0)
@@ -28,14 +34,33 @@ def probe(family: StableDiffusion, *, clock: Callable[[], float]) -> Iterator[Co
 
     def time_forward(rows: int) -> float:
         inputs = (latents.repeat(rows, 1, 1, 1), timestep.repeat(rows), prompt.repeat(rows, 1, 1))
+        synchronize(family.device)
         started = clock()
         family.predict(*inputs)
+        synchronize(family.device)
         return 1000 * (clock() - started)
 
     begun = clock()
     time_forward(1)
-    for rows in ROWS:
+    for rows in row_counts:
         if rows > spec.max_rows or clock() - begun > PATIENCE_S:
             return
         ms = statistics.median(time_forward(rows) for _ in range(REPEATS))
         yield Cost(key, rows, ms, samples=REPEATS)
+
+
+def confirms(family: StableDiffusion, known: Iterable[Cost], *, clock: Callable[[], float]) -> bool:
+    """Tell whether a model's forwards still cost what is known of them, by a shorter probe.
+
+    It tries the fewest and the most of the probe's row counts. What it cannot compare it does not
+    confirm, and one that contradicts what is known is enough: the device or the model is another.
+    """
+    table = {(cost.key, cost.rows): cost.ms for cost in known}
+    most = max(rows for rows in ROWS if rows <= family.spec.max_rows)
+    measured = list(probe(family, clock=clock, row_counts=sorted({ROWS[0], most})))
+    return bool(measured) and all(
+        table.get((cost.key, cost.rows), math.inf) / CONTRADICTION_RATIO
+        <= cost.ms
+        <= table.get((cost.key, cost.rows), 0.0) * CONTRADICTION_RATIO
+        for cost in measured
+    )

@@ -65,6 +65,10 @@ _CLASSES: dict[Sampler, tuple[type[Scheduler], dict[str, Any]]] = {
     Sampler.FLOW_HEUN: (FlowMatchHeunDiscreteScheduler, {}),
     Sampler.EDM_DPMPP_2M: (EDMDPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
 }
+#: The classes whose step takes a generator; a signature is too slow to be read for every job.
+_DRAWING = frozenset(
+    cls for cls, _ in _CLASSES.values() if "generator" in inspect.signature(cls.step).parameters
+)
 #: What makes a scheduler place the levels of a schedule itself.
 _FLAGS = {
     Schedule.KARRAS: "use_karras_sigmas",
@@ -148,4 +152,4 @@ def scale_input(scheduler: Scheduler, latents: Tensor, timestep: Tensor) -> Tens
 
 def takes_generator(scheduler: Scheduler) -> bool:
     """Tell whether a scheduler's step may draw noise."""
-    return "generator" in inspect.signature(scheduler.step).parameters
+    return type(scheduler) in _DRAWING

@@ -1,5 +1,6 @@
 """One picture being denoised."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +18,13 @@ class BatchKey(NamedTuple):
     model: str
     latent_shape: tuple[int, ...]
     num_tokens: int
+
+
+class DecodeKey(NamedTuple):
+    """What decides how long latents take to decode."""
+
+    model: str
+    latent_shape: tuple[int, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -101,5 +109,20 @@ class Trajectory:
             self.error.__cause__ = cause
             return
         self.iteration += 1
-        if not torch.isfinite(self.latents).all():
-            self.error = NonFinite(f"the model's numbers left their range at step {self.iteration}")
+
+
+def fail_non_finite(trajectories: Iterable[Trajectory]) -> None:
+    """End each trajectory whose latents are not all finite; those of a batch have one shape.
+
+    They are looked at together: one by one would wait for a GPU once for each.
+    """
+    under_way = [trajectory for trajectory in trajectories if trajectory.error is None]
+    if not under_way:
+        return
+    latents = torch.cat([trajectory.latents for trajectory in under_way])
+    are_finite = torch.isfinite(latents).flatten(1).all(dim=1).tolist()
+    for trajectory, is_finite in zip(under_way, are_finite, strict=True):
+        if not is_finite:
+            trajectory.error = NonFinite(
+                f"the model's numbers left their range at step {trajectory.iteration}"
+            )

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.engine.cost import KNEE_SHARE, STALE_AFTER, TRIES, Cost, CostModel
+from shared.curve import KNEE_SHARE
+from worker.engine.cost import STALE_AFTER, TRIES, Cost, CostModel
 
 times = st.floats(0.1, 1e4)
 tables = st.dictionaries(st.integers(1, 32), times, min_size=1, max_size=8)
