@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from api.schemas import JobCreate
-from shared.db.uploads import UploadRepository
-from shared.errors import FieldProblem, InvalidRequest
+from shared.db.uploads import UploadRepository, refuse_uploads
 from shared.request import InputImage
 
 
@@ -23,17 +22,10 @@ def find_inputs(uploads: UploadRepository, tenant: str, body: JobCreate) -> Inpu
         InvalidRequest: The tenant has no such upload.
     """
     named = {"init_image": body.init_image, "mask": body.mask}
-    found, problems = {}, []
+    found = {}
     for name, upload_id in named.items():
-        if upload_id is None:
-            continue
-        upload = uploads.find(tenant, upload_id)
-        if upload is None:
-            problems.append(
-                FieldProblem(f"#/{name}", "no such upload; POST /v1/uploads takes pictures")
-            )
-        else:
+        upload = None if upload_id is None else uploads.find(tenant, upload_id)
+        if upload is not None:
             found[name] = InputImage(id=upload.id, sha256=upload.sha256)
-    if problems:
-        raise InvalidRequest(problems, code="unknown_upload")
+    refuse_uploads([name for name in named if named[name] is not None and name not in found])
     return Inputs(**found)

@@ -15,7 +15,7 @@ from api.auth import Caller
 from api.openapi import refusals
 from api.problems import RequestRefused
 from api.services import ServicesOf
-from shared.db.uploads import Upload, upload_id_of
+from shared.db.uploads import Upload
 from shared.storage import upload_key
 
 log = structlog.get_logger(__name__)
@@ -121,12 +121,13 @@ def create_upload(
     file.file.seek(0)
     digest, num_bytes = _digest(file.file)
     file.file.seek(0)
-    # The bytes first: a row that is there can be used.
-    key = upload_key(caller.tenant, upload_id_of(caller.tenant, digest))
-    services.store.put_file(key, file.file, sha256=digest, content_type=content_type)
-    upload = services.uploads.insert(
+    upload_id = services.uploads.reserve(
         caller.tenant, content_type=content_type, num_bytes=num_bytes, sha256=digest
     )
+    services.store.put_file(
+        upload_key(caller.tenant, upload_id), file.file, sha256=digest, content_type=content_type
+    )
+    upload = services.uploads.confirm(caller.tenant, upload_id)
     log.info("upload_stored", upload_id=upload.id, num_bytes=num_bytes, tenant=caller.tenant)
     return _render(upload)
 

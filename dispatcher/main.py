@@ -10,14 +10,16 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from dispatcher import cleaner
+from dispatcher import cleaner, sweeper
 from dispatcher.cleaner import Cleaner
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
 from dispatcher.rounds import Rounds
+from dispatcher.sweeper import Sweeper
 from shared.db.deletions import DeletionRepository
 from shared.db.dispatch import DispatchRepository
 from shared.db.rescue import RescueRepository
+from shared.db.retention import RetentionRepository
 from shared.db.session import make_engine
 from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
@@ -71,14 +73,13 @@ def main() -> None:
         JobQueue(settings.redis_url.get_secret_value()),
         redispatch_s=settings.redispatch_s,
     )
-    cleaning = Rounds(
-        "cleaner", _make_cleaner(settings, database).run_once, interval_s=cleaner.INTERVAL_S
-    )
+    slow_services = _make_slow_services(settings, database)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     log.info("dispatcher_started")
-    cleaning.start()
+    for service in slow_services:
+        service.start()
     while not stopping.is_set():
         try:
             dispatcher.run_once()
@@ -88,11 +89,14 @@ def main() -> None:
         except ServiceUnavailable as error:
             log.warning("redis_away", detail=error.detail)
         stopping.wait(TICK_S)
-    cleaning.stop()
+    for service in slow_services:
+        service.stop()
     log.info("dispatcher_stopped")
 
 
-def _make_cleaner(settings: DispatcherSettings, database: sa.Engine) -> Cleaner:
+def _make_slow_services(settings: DispatcherSettings, database: sa.Engine) -> list[Rounds]:
+    """Make the services that call the store, which may hold them up."""
+    retention = RetentionRepository(database)
     store = ObjectStore(
         endpoint=settings.s3_endpoint,
         public_endpoint=None,
@@ -101,4 +105,15 @@ def _make_cleaner(settings: DispatcherSettings, database: sa.Engine) -> Cleaner:
         access_key=settings.s3_access_key.get_secret_value(),
         secret_key=settings.s3_secret_key.get_secret_value(),
     )
-    return Cleaner(DeletionRepository(database), store)
+    cleaning = Cleaner(
+        retention,
+        DeletionRepository(database),
+        store,
+        retention_s=settings.retention_s,
+        upload_retention_s=settings.upload_retention_s,
+    )
+    sweeping = Sweeper(retention, store)
+    return [
+        Rounds("cleaner", cleaning.run_once, interval_s=cleaner.INTERVAL_S),
+        Rounds("sweeper", sweeping.run_once, interval_s=sweeper.INTERVAL_S),
+    ]

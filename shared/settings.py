@@ -119,6 +119,9 @@ class DispatcherSettings(DatabaseSettings, RedisSettings, StorageSettings, Catal
     redispatch_s: float = Field(default=5.0, ge=0.5, le=600.0)
     #: How long a job that has ended is kept, with its prompt and results, in seconds.
     retention_s: float = Field(default=86_400.0, ge=1.0, le=MAX_RETENTION_S)
+    #: How long an upload is kept that no waiting or running job needs, in seconds. The least is
+    #: more than storing one may take.
+    upload_retention_s: float = Field(default=86_400.0, ge=600.0, le=MAX_RETENTION_S)
 
 
 class _FileSource(PydanticBaseSettingsSource):

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ READ_TIMEOUT_S = 10
 MAX_TRIES = 3
 #: Objects that one request lists or deletes at most.
 PAGE_SIZE = 1000
+#: What the keys of all outputs begin with.
+RESULTS_PREFIX = "results/"
+_UUID = "-".join(rf"[0-9a-f]{{{length}}}" for length in (8, 4, 4, 4, 12))
+_ARTIFACT_KEY = re.compile(rf"{RESULTS_PREFIX}([^/]+)/\d+-({_UUID})/.+")
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 
@@ -35,9 +40,15 @@ def artifact_key(job_id: str, *, attempt: int, token: UUID, index: int, extensio
     return f"{results_prefix(job_id)}{attempt}-{token}/{index}.{extension}"
 
 
+def parse_artifact_key(key: str) -> tuple[str, UUID] | None:
+    """Tell which job and which lease an output is of; None if the key is none of an output."""
+    match = _ARTIFACT_KEY.fullmatch(key)
+    return None if match is None else (match[1], UUID(match[2]))
+
+
 def results_prefix(job_id: str) -> str:
     """Name what all objects of a job begin with, whichever attempt wrote them."""
-    return f"results/{job_id}/"
+    return f"{RESULTS_PREFIX}{job_id}/"
 
 
 def upload_key(tenant: str, upload_id: str) -> str:

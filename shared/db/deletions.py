@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from shared.db.tables import deletions, jobs
 from shared.job import JobStatus
 
-_TERMINAL = [status for status in JobStatus if status.is_terminal]
+TERMINAL = [status for status in JobStatus if status.is_terminal]
 
 
 def delete_jobs(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[str]:
@@ -19,7 +19,7 @@ def delete_jobs(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) 
 
     Attempts and artifacts go with them. The transitions stay: they tell nothing of a request.
     """
-    statement = jobs.delete().where(jobs.c.status.in_(_TERMINAL), *conditions).returning(jobs.c.id)
+    statement = jobs.delete().where(jobs.c.status.in_(TERMINAL), *conditions).returning(jobs.c.id)
     job_ids = list(connection.scalars(statement))
     if job_ids:
         rows = [{"job_id": job_id} for job_id in job_ids]

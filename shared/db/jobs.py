@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from shared.db.deletions import delete_jobs
 from shared.db.rows import read_artifacts, read_job, webhook_values
 from shared.db.tables import jobs
+from shared.db.uploads import lock_inputs
 from shared.db.webhooks import endpoint_id_of, ensure_endpoint
 from shared.errors import Conflict, NotFound
 from shared.job import AGEING_S, Job, JobStatus, NewJob
@@ -61,6 +62,7 @@ class JobRepository:
 
         Raises:
             Conflict: The idempotency key was used with another body.
+            InvalidRequest: An upload that the request names is there no longer.
         """
         now, not_before = sa.func.now(), sa.bindparam("not_before", new.request.not_before, _TIME)
         head_start = timedelta(seconds=AGEING_S * new.request.priority)
@@ -93,6 +95,7 @@ class JobRepository:
             .returning(jobs.c.id)
         )
         with self._engine.begin() as connection:
+            lock_inputs(connection, new.tenant, new.request)
             if new.webhook is not None:
                 ensure_endpoint(connection, new.tenant, new.webhook.url)
             while True:

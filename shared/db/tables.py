@@ -163,6 +163,11 @@ uploads = sa.Table(
     sa.Column("num_bytes", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    # False while the bytes are on their way to the store, or about to be deleted from it.
+    sa.Column("is_stored", sa.Boolean, nullable=False, server_default=sa.false()),
+    # When somebody last sent the bytes.
+    sa.Column("sent_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.Index("ix_uploads_sent", "sent_at"),
 )
 
 workers = sa.Table(

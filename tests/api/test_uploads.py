@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from api.uploads import MAX_FORM_BYTES
 from cli.standalone.servers import Servers
 from shared.compatibility import DIFFUSION_SAMPLERS
 from shared.db.jobs import JobRepository
-from shared.db.uploads import UploadRepository
+from shared.db.uploads import UploadRepository, upload_id_of
 from shared.storage import ObjectStore, upload_key
 from shared.vocab import Sampler
 from tests.api.test_refusals import check_problem
@@ -47,7 +48,8 @@ def upload(client: TestClient, data: bytes) -> Any:
 def upload_id(api: Api, *, tenant: str = "tenant", sha256: str = "ab" * 32) -> str:
     """Note an upload whose bytes nobody will ask for."""
     repository = UploadRepository(api.database)
-    return repository.insert(tenant, content_type="image/png", num_bytes=9, sha256=sha256).id
+    reserved = repository.reserve(tenant, content_type="image/png", num_bytes=9, sha256=sha256)
+    return repository.confirm(tenant, reserved).id
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
@@ -139,6 +141,9 @@ def test_without_a_store_an_upload_is_refused_for_now(api: Api) -> None:
     answer = upload(api.client, picture())
     check_problem(answer, status=503, code="service_unavailable")
     assert "Retry-After" in answer.headers
+    upload_id = upload_id_of("tenant", hashlib.sha256(picture()).hexdigest())
+    answer = api.client.post("/v1/jobs", json={"prompt": "p", "init_image": upload_id})
+    check_problem(answer, status=422, code="unknown_upload")
 
 
 @settings(
@@ -172,6 +177,25 @@ def test_strength_has_a_default_with_a_picture_only(api: Api) -> None:
     assert api.submit(init_image=upload_id(api))["request"]["strength"] == 0.75
     request = api.submit()["request"]
     assert (request["strength"], request["init_image"], request["mask"]) == (None, None, None)
+
+
+def test_an_upload_that_expires_while_a_job_is_resolved_is_refused_by_its_field(
+    api: Api,
+) -> None:
+    image, mask = upload_id(api), upload_id(api, sha256="cd" * 32)
+    new_job_id = api.services.new_job_id
+
+    def expire_first() -> str:
+        with api.database.begin() as connection:
+            statement = sa.text("UPDATE uploads SET is_stored = false WHERE id = :id")
+            connection.execute(statement, {"id": mask})
+        return new_job_id()
+
+    body = {"prompt": "p", "init_image": image, "mask": mask}
+    answer = api.new_client(new_job_id=expire_first).post("/v1/jobs", json=body)
+    problem = check_problem(answer, status=422, code="unknown_upload")
+    assert [error["pointer"] for error in problem["errors"]] == ["#/mask"]
+    assert api.count_jobs() == 0
 
 
 @pytest.mark.parametrize("field", ["init_image", "mask"])

@@ -6,13 +6,19 @@ import sqlalchemy as sa
 
 from cli.standalone.servers import Servers
 from dispatcher.cleaner import Cleaner
+from dispatcher.sweeper import Sweeper
 from shared.db.deletions import DeletionRepository
 from shared.db.jobs import JobRepository
+from shared.db.leases import LeaseRepository
+from shared.db.retention import RetentionRepository
+from shared.db.uploads import UploadRepository
+from shared.errors import ErrorCode, NotFound
 from shared.job import NewJob
-from shared.storage import ObjectStore, artifact_key, results_prefix
+from shared.storage import ObjectStore, artifact_key, results_prefix, upload_key
 from tests.fixtures.stack import free_port
 
 NewJobs = Callable[..., NewJob]
+DAY_S = 86_400.0
 
 
 def connect(servers: Servers, *, endpoint: str | None = None) -> ObjectStore:
@@ -46,7 +52,13 @@ def cleaner(database: sa.Engine, store: ObjectStore) -> Cleaner:
 
 
 def make_cleaner(database: sa.Engine, store: ObjectStore) -> Cleaner:
-    return Cleaner(DeletionRepository(database), store)
+    return Cleaner(
+        RetentionRepository(database),
+        DeletionRepository(database),
+        store,
+        retention_s=DAY_S,
+        upload_retention_s=DAY_S,
+    )
 
 
 def run_sql(database: sa.Engine, statement: str) -> None:
@@ -108,3 +120,98 @@ def test_a_store_that_is_away_delays_the_deletion_and_nothing_else(
     run_sql(database, "UPDATE deletions SET due_at = now()")
     cleaner.run_once()
     assert keys_of(store) == []
+
+
+def test_a_job_goes_with_its_objects_when_it_has_been_kept_long_enough(
+    jobs: JobRepository,
+    cleaner: Cleaner,
+    store: ObjectStore,
+    make_job: NewJobs,
+    database: sa.Engine,
+) -> None:
+    job, _ = jobs.insert(make_job())
+    put_results(store, job.id)
+    jobs.request_cancel("tenant", job.id)
+    cleaner.run_once()
+    assert len(keys_of(store)) == 4
+    run_sql(database, "UPDATE jobs SET finished_at = now() - interval '25 hours'")
+    cleaner.run_once()
+    assert keys_of(store) == []
+    with pytest.raises(NotFound):
+        jobs.get("tenant", job.id)
+
+
+def test_an_upload_goes_even_if_the_store_was_away_at_first(
+    cleaner: Cleaner, store: ObjectStore, database: sa.Engine, servers: Servers
+) -> None:
+    uploads = UploadRepository(database)
+    for sha256 in ("ab" * 32, "cd" * 32):
+        upload_id = uploads.reserve("tenant", content_type="image/png", num_bytes=9, sha256=sha256)
+        store.put(upload_key("tenant", upload_id), b"picture", content_type="image/png")
+        uploads.confirm("tenant", upload_id)
+    run_sql(database, "UPDATE uploads SET sent_at = now() - interval '25 hours'")
+    make_cleaner(database, connect(servers, endpoint=f"http://127.0.0.1:{free_port()}")).run_once()
+    assert uploads.find("tenant", upload_id) is None
+    assert len(keys_of(store, "uploads/")) == 2
+    cleaner.run_once()
+    assert keys_of(store, "uploads/") == []
+    with database.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM uploads")) == 0
+
+
+def test_the_sweeper_goes_through_all_pages_and_takes_orphans_only(
+    jobs: JobRepository,
+    store: ObjectStore,
+    make_job: NewJobs,
+    database: sa.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.storage.PAGE_SIZE", 2)
+    monkeypatch.setattr("dispatcher.sweeper.GRACE_S", -60.0)
+    leases = LeaseRepository(database, lease_s=60)
+    kept = ["results/job_of_others/1-x/0.png", "results/readme"]
+    for _ in range(3):
+        job, _ = jobs.insert(make_job())
+        put_results(store, job.id)
+        claimed = leases.claim(job.id, worker="w")
+        assert claimed is not None
+        kept.append(
+            artifact_key(job.id, attempt=1, token=claimed.lease.token, index=0, extension="png")
+        )
+    for key in kept:
+        store.put(key, b"picture", content_type="image/png")
+    sweeper = Sweeper(RetentionRepository(database), store)
+    for _ in range(9):  # 17 objects, two of them a page
+        sweeper.run_once()
+    assert sorted(keys_of_all(store)) == sorted(kept)
+    assert leases.fail(claimed.lease, ErrorCode.INTERNAL, "broken")
+    for _ in range(4):
+        sweeper.run_once()
+    assert sorted(keys_of_all(store)) == sorted(kept[:-1])
+
+
+def test_a_sweeper_whose_store_is_away_goes_on_when_it_is_back(
+    jobs: JobRepository,
+    store: ObjectStore,
+    make_job: NewJobs,
+    database: sa.Engine,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatcher.sweeper.GRACE_S", -60.0)
+    put_results(store, jobs.insert(make_job())[0].id)
+    sweeper = Sweeper(
+        RetentionRepository(database), connect(servers, endpoint="http://127.0.0.1:1")
+    )
+    sweeper.run_once()
+    monkeypatch.setattr(sweeper, "_store", store)
+    sweeper.run_once()
+    assert keys_of(store) == []
+
+
+def keys_of_all(store: ObjectStore) -> list[str]:
+    objects, place = store.list_page("results/")
+    while place is not None:
+        more, place = store.list_page("results/", place=place)
+        objects += more
+    return [found.key for found in objects]

@@ -8,7 +8,7 @@ import pytest
 
 from cli.standalone.servers import Servers
 from shared.errors import NotFound, ServiceUnavailable, StorageUnavailable
-from shared.storage import ObjectStore, artifact_key
+from shared.storage import ObjectStore, artifact_key, parse_artifact_key
 from tests.fixtures.stack import free_port
 
 
@@ -105,6 +105,20 @@ def test_what_begins_alike_is_listed_and_deleted_page_by_page(
     assert store.list_page(f"{mine}/") == ([], None)
     for kept in (f"{mine}x/0.png", f"{other}/0.png"):
         assert store.get(kept) == b"picture"
+
+
+def test_a_key_tells_its_job_and_lease_and_others_tell_none() -> None:
+    token = uuid4()
+    key = artifact_key("job_1", attempt=12, token=token, index=0, extension="png")
+    assert parse_artifact_key(key) == ("job_1", token)
+    for other in (
+        f"uploads/{key}",
+        f"results/job_1/{token}/0.png",
+        f"results/job_1/1-{token}/",
+        f"results/job_1/1-{str(token)[:-1]}/0.png",
+        f"results/a/job_1/1-{token}/0.png",
+    ):
+        assert parse_artifact_key(other) is None
 
 
 def test_an_object_that_is_not_there_counts_as_deleted(store: ObjectStore, key: str) -> None:

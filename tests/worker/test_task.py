@@ -5,7 +5,6 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,7 +16,7 @@ from shared.catalog import Catalog
 from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
 from shared.db.rescue import RescueRepository
-from shared.db.uploads import upload_id_of
+from shared.db.uploads import UploadRepository
 from shared.errors import ErrorCode
 from shared.job import SUSPECTED_AFTER, Job, JobStatus, NewJob
 from shared.storage import ObjectStore, upload_key
@@ -68,10 +67,16 @@ class Bench:
 
     def upload(self, data: bytes, *, sha256: str | None = None) -> dict[str, str]:
         """Store a picture as the API does; returns what a request holds of it."""
-        digest = hashlib.sha256(data).hexdigest()
-        upload_id = upload_id_of("tenant", digest)
-        self.store.put(upload_key("tenant", upload_id), data, content_type="image/png")
-        return {"id": upload_id, "sha256": sha256 or digest}
+        image = self.note_upload(hashlib.sha256(data).hexdigest())
+        self.store.put(upload_key("tenant", image["id"]), data, content_type="image/png")
+        return image if sha256 is None else image | {"sha256": sha256}
+
+    def note_upload(self, sha256: str = "ab" * 32) -> dict[str, str]:
+        """Have a row of an upload whose bytes are not there."""
+        uploads = UploadRepository(self.database)
+        upload_id = uploads.reserve("tenant", content_type="image/png", num_bytes=9, sha256=sha256)
+        uploads.confirm("tenant", upload_id)
+        return {"id": upload_id, "sha256": sha256}
 
     def get(self, job_id: str) -> Job:
         return self.jobs.get("tenant", job_id)
@@ -148,7 +153,7 @@ def test_a_picture_that_cannot_be_used_fails_the_job_by_its_field(
     good = bench.upload(picture())
     bad = {
         "damaged": bench.upload(picture()[:-100]),
-        "gone": {"id": "upl_gone", "sha256": "ab" * 32},
+        "gone": bench.note_upload(),
         "exchanged": bench.upload(picture(), sha256="ab" * 32),
     }[case]
     pictures = {"init_image": good, "mask": good} | {spoilt: bad}
@@ -161,7 +166,9 @@ def test_a_picture_that_cannot_be_used_fails_the_job_by_its_field(
 
 def test_the_upload_of_another_tenant_is_not_read(bench: Bench, make_job: MakeJob) -> None:
     image = bench.upload(picture())
-    bench.jobs.insert(job := make_job(tenant="other", strength=0.5, init_image=image))
+    bench.jobs.insert(job := make_job(strength=0.5, init_image=image))
+    with bench.database.begin() as connection:
+        connection.execute(sa.text("UPDATE jobs SET tenant = 'other'"))
     bench.task.run(job.id)
     assert bench.jobs.get("other", job.id).error_code is ErrorCode.INVALID_INPUT
 
@@ -253,9 +260,9 @@ def test_a_job_stops_when_its_worker_learns_that_the_lease_is_gone(
     assert (back.status, back.attempt) == (JobStatus.QUEUED, 1)
 
 
-@pytest.mark.parametrize("fields", [{}, {"strength": 0.5, "init_image": {"id": "a", "sha256": ""}}])
+@pytest.mark.parametrize("has_picture", [False, True])
 def test_a_store_that_stays_away_fails_the_job_in_the_end(
-    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, has_picture: bool
 ) -> None:
     monkeypatch.setattr("worker.task.STORAGE_PATIENCE_S", 0.5)
     monkeypatch.setattr(
@@ -270,7 +277,8 @@ def test_a_store_that_stays_away_fails_the_job_in_the_end(
             secret_key="b",
         ),
     )
-    bench.jobs.insert(job := make_job(steps=2, **fields))
+    start = {"strength": 0.5, "init_image": bench.note_upload()} if has_picture else {}
+    bench.jobs.insert(job := make_job(steps=2, **start))
     bench.task.run(job.id)
     failed = bench.get(job.id)
     assert (failed.status, failed.error_code) == (JobStatus.FAILED, ErrorCode.STORAGE_UNAVAILABLE)

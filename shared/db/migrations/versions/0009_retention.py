@@ -32,8 +32,26 @@ def upgrade() -> None:
         ["finished_at"],
         postgresql_where=sa.text("status IN ('succeeded', 'failed', 'canceled')"),
     )
+    op.add_column(
+        "uploads", sa.Column("is_stored", sa.Boolean(), server_default=sa.false(), nullable=False)
+    )
+    # So far a row was written when the bytes were there.
+    op.execute("UPDATE uploads SET is_stored = true")
+    op.add_column(
+        "uploads",
+        sa.Column(
+            "sent_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+    )
+    op.create_index("ix_uploads_sent", "uploads", ["sent_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_uploads_sent", "uploads")
+    op.drop_column("uploads", "sent_at")
+    op.drop_column("uploads", "is_stored")
     op.drop_index("ix_jobs_ended", "jobs")
     op.drop_table("deletions")
