@@ -121,6 +121,8 @@ class Job:
     predicted_s: float | None
     #: Jobs of the same queue that will be picked earlier; None unless queued.
     queue_position: int | None
+    #: Seconds until these and what runs are done; None too if that cannot be known.
+    queue_eta_s: float | None
     error_code: ErrorCode | None
     error_message: str | None
     #: What the finished run says of itself, in the shape of the wire.

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from shared.db.outlook import join_outlook
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import jobs
 from shared.errors import Conflict, NotFound
@@ -116,7 +116,8 @@ class JobRepository:
     ) -> list[Job]:
         """Read up to `limit` jobs, newest first, that come after a cursor.
 
-        Their place in the queue is left out: it would cost a count for each.
+        Their place in the queue, and when they will leave it, is left out: it would cost a count
+        for each.
         """
         query = sa.select(jobs).where(jobs.c.tenant == tenant, *_conditions(filters))
         if after is not None:
@@ -168,7 +169,7 @@ class JobRepository:
 
 
 def _read(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Job | None:
-    query = sa.select(jobs, _queue_position()).where(*conditions)
+    query = join_outlook().where(*conditions)
     row = connection.execute(query).one_or_none()
     return None if row is None else read_job(row, read_artifacts(connection, [row.id])[row.id])
 
@@ -188,22 +189,3 @@ def _conditions(filters: JobFilters) -> list[sa.ColumnElement[bool]]:
     if filters.metadata:
         conditions.append(jobs.c.metadata.contains(dict(filters.metadata)))
     return conditions
-
-
-def _queue_position() -> sa.Label[Any]:
-    """Count the queued jobs of the same queue with a higher priority or an earlier birth."""
-    ahead = jobs.alias("ahead")
-    is_ahead = sa.or_(
-        ahead.c.priority > jobs.c.priority,
-        sa.and_(
-            ahead.c.priority == jobs.c.priority,
-            sa.tuple_(ahead.c.created_at, ahead.c.id) < sa.tuple_(jobs.c.created_at, jobs.c.id),
-        ),
-    )
-    count = (
-        sa.select(sa.func.count())
-        .where(ahead.c.queue == jobs.c.queue, ahead.c.status == JobStatus.QUEUED, is_ahead)
-        .correlate(jobs)
-        .scalar_subquery()
-    )
-    return sa.case((jobs.c.status == JobStatus.QUEUED, count)).label("queue_position")
