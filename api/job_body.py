@@ -22,6 +22,10 @@ class WebhookBody(BaseModel):
     events: list[EventType]
 
 
+#: As how many iterations at its pace the prediction counts against those that were seen.
+PREDICTION_WEIGHT = 2
+
+
 class RequestBody(BaseModel):
     """The resolved request; sent again as it is, it makes an equal job.
 
@@ -74,13 +78,14 @@ class ProgressBody(BaseModel):
 
 
 class QueueBody(BaseModel):
-    """Where a queued job stands; a list of jobs leaves the position out.
+    """Where a queued job stands; a list of jobs leaves position and `eta_s` out.
 
-    A job whose `not_before` lies ahead has no position yet.
+    `eta_s` is the time until all that is ahead of it is done; null while no worker serves it. A job
+    whose `not_before` lies ahead has neither yet.
     """
 
     position: int | None
-    eta_s: None = None
+    eta_s: float | None
     unschedulable: None = None
 
 
@@ -172,7 +177,6 @@ class JobRenderer:
         """Write a job."""
         now = self.clock()
         preset = f"{job.preset.name}@{job.preset.version}"
-        is_queued = job.status is JobStatus.QUEUED
         return JobBody(
             id=job.id,
             status=job.status,
@@ -187,7 +191,7 @@ class JobRenderer:
             progress=ProgressBody(
                 iteration=job.iteration, iterations=job.request.iterations, eta_s=_eta_s(job, now)
             ),
-            queue=QueueBody(position=job.queue_position) if is_queued else None,
+            queue=_show_queue(job),
             attempt=job.attempt,
             artifacts=[self._render_artifact(job, artifact, now) for artifact in job.artifacts],
             error=job.error_code and ErrorBody(code=job.error_code, message=job.error_message),
@@ -234,10 +238,23 @@ def _show_request(request: GenerationRequest) -> dict[str, Any]:
     return request.model_dump() | {name: image and image.id for name, image in images.items()}
 
 
-def _eta_s(job: Job, now: datetime) -> float | None:
-    """Extrapolate the rest of a run from its pace so far."""
-    if job.status is not JobStatus.RUNNING or job.started_at is None or job.iteration == 0:
+def _show_queue(job: Job) -> QueueBody | None:
+    if job.status is not JobStatus.QUEUED:
         return None
+    eta_s = None if job.queue_eta_s is None else round(job.queue_eta_s, 1)
+    return QueueBody(position=job.queue_position, eta_s=eta_s)
+
+
+def _eta_s(job: Job, now: datetime) -> float | None:
+    """Predict the rest of a run from its pace so far, and from its cost before it has one."""
+    if job.status is not JobStatus.RUNNING or job.started_at is None:
+        return None
+    if job.iteration == 0:
+        return None if job.predicted_s is None else round(job.predicted_s, 1)
     # The database set the start: this clock may stand a little before it.
     elapsed_s = max((now - job.started_at).total_seconds(), 0.0)
-    return round(elapsed_s / job.iteration * (job.request.iterations - job.iteration), 1)
+    seen, iterations = job.iteration, job.request.iterations
+    if job.predicted_s is not None:
+        elapsed_s += PREDICTION_WEIGHT * job.predicted_s / iterations
+        seen += PREDICTION_WEIGHT
+    return round(elapsed_s / seen * (iterations - job.iteration), 1)

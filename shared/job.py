@@ -126,6 +126,8 @@ class Job:
     predicted_s: float | None
     #: Jobs of the same queue that stand before it; None unless it is queued and may be picked.
     queue_position: int | None
+    #: Seconds until these and what runs are done; None too if that cannot be known.
+    queue_eta_s: float | None
     error_code: ErrorCode | None
     error_message: str | None
     #: What the finished run says of itself, in the shape of the wire.

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.db.deletions import delete_jobs
+from shared.db.outlook import join_outlook
 from shared.db.rows import read_artifacts, read_job, webhook_values
 from shared.db.tables import jobs
 from shared.db.uploads import lock_inputs
@@ -136,7 +136,8 @@ class JobRepository:
     ) -> list[Job]:
         """Read up to `limit` jobs, newest first, that come after a cursor.
 
-        Their place in the queue is left out: it would cost a count for each.
+        Their place in the queue, and when they will leave it, is left out: it would cost a count
+        for each.
         """
         query = sa.select(jobs).where(jobs.c.tenant == tenant, *_conditions(filters))
         if after is not None:
@@ -206,7 +207,7 @@ class JobRepository:
 
 
 def _read(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Job | None:
-    query = sa.select(jobs, _queue_position()).where(*conditions)
+    query = join_outlook().where(*conditions)
     row = connection.execute(query).one_or_none()
     return None if row is None else read_job(row, read_artifacts(connection, [row.id])[row.id])
 
@@ -226,31 +227,3 @@ def _conditions(filters: JobFilters) -> list[sa.ColumnElement[bool]]:
     if filters.metadata:
         conditions.append(jobs.c.metadata.contains(dict(filters.metadata)))
     return conditions
-
-
-def _queue_position() -> sa.Label[Any]:
-    """Count the jobs before one in its queue: those in Redis, and those born virtually earlier.
-
-    Those that wait for a time are in nobody's way, and have no place themselves.
-    """
-    ahead = jobs.alias("ahead")
-    is_queued = sa.and_(ahead.c.queue == jobs.c.queue, ahead.c.status == JobStatus.QUEUED)
-    is_waiting = jobs.c.dispatched_at.is_(None)
-    is_older = sa.tuple_(ahead.c.virtual_birth, ahead.c.id) < sa.tuple_(
-        jobs.c.virtual_birth, jobs.c.id
-    )
-    # Two counts, since each of them has an index that holds no other rows.
-    announced = _count_of(
-        is_queued, ahead.c.dispatched_at.is_not(None), sa.or_(is_waiting, is_older)
-    )
-    waiting = _count_of(
-        is_queued, ahead.c.dispatched_at.is_(None), ahead.c.held_until.is_(None), is_older
-    )
-    has_place = sa.and_(jobs.c.status == JobStatus.QUEUED, jobs.c.held_until.is_(None))
-    return sa.case(
-        (sa.and_(has_place, is_waiting), announced + waiting), (has_place, announced)
-    ).label("queue_position")
-
-
-def _count_of(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
-    return sa.select(sa.func.count()).where(*conditions).correlate(jobs).scalar_subquery()

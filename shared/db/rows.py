@@ -13,7 +13,7 @@ from shared.webhook import EventType, Webhook
 
 
 def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
-    """Read a row of `jobs`; a column `queue_position` may stand beside its own."""
+    """Read a row of `jobs`; `queue_position` and `queue_eta_s` may stand beside its columns."""
     return Job(
         id=row.id,
         tenant=row.tenant,
@@ -30,6 +30,7 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         iteration=row.iteration,
         predicted_s=row.predicted_s,
         queue_position=getattr(row, "queue_position", None),
+        queue_eta_s=getattr(row, "queue_eta_s", None),
         error_code=ErrorCode(row.error_code) if row.error_code else None,
         error_message=row.error_message,
         execution=row.execution,

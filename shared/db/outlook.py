@@ -1,0 +1,91 @@
+"""What a queued job waits for: the jobs ahead of it, and the workers that get them done."""
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from shared.db.dispatch import WORKER_SILENCE_S
+from shared.db.tables import jobs, workers
+from shared.job import JobStatus
+
+# Spelled out, not bound: a prepared statement shall still find the indexes of these states.
+_QUEUED: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.QUEUED}'")
+_RUNNING: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.RUNNING}'")
+
+
+def join_outlook() -> sa.Select[tuple[object, ...]]:
+    """Select jobs with `queue_position` and `queue_eta_s`, null unless they are queued and may run.
+
+    The position counts the jobs of the queue that will be picked earlier. The seconds are those
+    until these and what runs of the model are done, by the workers that serve the queue: null if
+    none does, or if nothing is known of any of that work. A job that nothing was predicted for
+    counts as the others do.
+    """
+    work = sa.union_all(_queued_ahead(), _running()).subquery("work")
+    ahead = (
+        sa.select(
+            sa.func.count().filter(work.c.is_queued).label("position"),
+            sa.func.count().label("num_jobs"),
+            (sa.func.avg(work.c.left_s) * sa.func.count()).label("left_s"),
+        )
+        .select_from(work)
+        .lateral("ahead")
+    )
+    num_workers = (
+        sa.select(sa.func.count())
+        .where(
+            jobs.c.queue == sa.func.any(workers.c.queues),
+            workers.c.heartbeat_at > sa.func.now() - timedelta(seconds=WORKER_SILENCE_S),
+        )
+        .correlate(jobs)
+        .scalar_subquery()
+    )
+    left_s = sa.case((ahead.c.num_jobs == 0, 0.0), else_=ahead.c.left_s)
+    has_place = sa.and_(jobs.c.status == JobStatus.QUEUED, jobs.c.held_until.is_(None))
+    return sa.select(
+        jobs,
+        sa.case((has_place, ahead.c.position)).label("queue_position"),
+        sa.case((has_place, left_s / sa.func.nullif(num_workers, 0))).label("queue_eta_s"),
+    ).select_from(jobs.join(ahead, sa.true()))
+
+
+def _queued_ahead() -> sa.CompoundSelect[tuple[object, ...]]:
+    """Select the jobs of the queue that stand before one: those in Redis, and those born earlier.
+
+    Those that wait for a time are in nobody's way. Two halves, since each has an index that holds
+    no other rows.
+    """
+    other = jobs.alias("other")
+    is_older = sa.tuple_(other.c.virtual_birth, other.c.id) < sa.tuple_(
+        jobs.c.virtual_birth, jobs.c.id
+    )
+    is_waiting = jobs.c.dispatched_at.is_(None)
+    announced = sa.and_(other.c.dispatched_at.is_not(None), sa.or_(is_waiting, is_older))
+    waiting = sa.and_(
+        other.c.dispatched_at.is_(None), other.c.held_until.is_(None), is_waiting, is_older
+    )
+    return sa.union_all(
+        *(
+            sa.select(sa.true().label("is_queued"), other.c.predicted_s.label("left_s"))
+            .where(
+                jobs.c.status == _QUEUED,
+                other.c.queue == jobs.c.queue,
+                other.c.status == _QUEUED,
+                is_ahead,
+            )
+            .correlate(jobs)
+            for is_ahead in (announced, waiting)
+        )
+    )
+
+
+def _running() -> sa.Select[tuple[object, ...]]:
+    """Select what runs on the devices that serve the queue, with the rest of its work."""
+    other = jobs.alias("running")
+    share_done = sa.cast(other.c.iteration, sa.Double) / other.c.iterations
+    left_s = other.c.predicted_s * (1 - sa.func.least(sa.func.coalesce(share_done, 0.0), 1.0))
+    return (
+        sa.select(sa.false().label("is_queued"), left_s.label("left_s"))
+        .where(jobs.c.status == _QUEUED, other.c.model == jobs.c.model, other.c.status == _RUNNING)
+        .correlate(jobs)
+    )
