@@ -68,12 +68,13 @@ class ProgressBody(BaseModel):
 class QueueBody(BaseModel):
     """Where a queued job stands; a list of jobs leaves the position out.
 
-    A job whose `not_before` lies ahead has no position yet.
+    A job whose `not_before` lies ahead has no position yet. `unschedulable` says why no worker
+    can serve it now, if none can.
     """
 
     position: int | None
     eta_s: None = None
-    unschedulable: None = None
+    unschedulable: str | None
 
 
 class ArtifactBody(BaseModel):
@@ -175,7 +176,11 @@ class JobRenderer:
             progress=ProgressBody(
                 iteration=job.iteration, iterations=job.request.iterations, eta_s=_eta_s(job, now)
             ),
-            queue=QueueBody(position=job.queue_position) if is_queued else None,
+            queue=(
+                QueueBody(position=job.queue_position, unschedulable=job.unschedulable)
+                if is_queued
+                else None
+            ),
             attempt=job.attempt,
             artifacts=[self._render_artifact(job, artifact, now) for artifact in job.artifacts],
             error=job.error_code and ErrorBody(code=job.error_code, message=job.error_message),

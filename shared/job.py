@@ -124,6 +124,8 @@ class Job:
     predicted_s: float | None
     #: Jobs of the same queue that stand before it; None unless it is queued and may be picked.
     queue_position: int | None
+    #: Why no worker can serve it now; None if one can, or where the position is left out.
+    unschedulable: str | None
     error_code: ErrorCode | None
     error_message: str | None
     #: What the finished run says of itself, in the shape of the wire.

@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from shared.db.dispatch import is_live
 from shared.db.rows import read_artifacts, read_job
-from shared.db.tables import jobs
+from shared.db.tables import jobs, workers
 from shared.errors import Conflict, NotFound
 from shared.job import AGEING_S, Job, JobStatus, NewJob
 
@@ -175,7 +176,7 @@ class JobRepository:
 
 
 def _read(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Job | None:
-    query = sa.select(jobs, _queue_position()).where(*conditions)
+    query = sa.select(jobs, _queue_position(), _is_unserved()).where(*conditions)
     row = connection.execute(query).one_or_none()
     return None if row is None else read_job(row, read_artifacts(connection, [row.id])[row.id])
 
@@ -219,6 +220,14 @@ def _queue_position() -> sa.Label[Any]:
     return sa.case(
         (sa.and_(has_place, is_waiting), announced + waiting), (has_place, announced)
     ).label("queue_position")
+
+
+def _is_unserved() -> sa.Label[bool]:
+    """Tell whether a job is queued and no live worker takes from its queue."""
+    is_served = sa.exists().where(jobs.c.queue == sa.any_(workers.c.queues), is_live())
+    return sa.and_(jobs.c.status == JobStatus.QUEUED, ~is_served.correlate(jobs)).label(
+        "is_unserved"
+    )
 
 
 def _count_of(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:

@@ -12,7 +12,7 @@ from shared.request import GenerationRequest
 
 
 def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
-    """Read a row of `jobs`; a column `queue_position` may stand beside its own."""
+    """Read a row of `jobs`; `queue_position` and `is_unserved` may stand beside its own columns."""
     return Job(
         id=row.id,
         tenant=row.tenant,
@@ -29,6 +29,11 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         iteration=row.iteration,
         predicted_s=row.predicted_s,
         queue_position=getattr(row, "queue_position", None),
+        unschedulable=(
+            f"no live worker serves {row.model}; it waits for one until its deadline"
+            if getattr(row, "is_unserved", False)
+            else None
+        ),
         error_code=ErrorCode(row.error_code) if row.error_code else None,
         error_message=row.error_message,
         execution=row.execution,
