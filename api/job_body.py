@@ -80,13 +80,13 @@ class ProgressBody(BaseModel):
 class QueueBody(BaseModel):
     """Where a queued job stands; a list of jobs leaves position and `eta_s` out.
 
-    `eta_s` is the time until all that is ahead of it is done; null while no worker serves it. A job
-    whose `not_before` lies ahead has neither yet.
+    `eta_s` is the time until all that is ahead of it is done; null while no worker serves it, and
+    `unschedulable` says so. A job whose `not_before` lies ahead has no position yet.
     """
 
     position: int | None
     eta_s: float | None
-    unschedulable: None = None
+    unschedulable: str | None
 
 
 class ArtifactBody(BaseModel):
@@ -242,7 +242,7 @@ def _show_queue(job: Job) -> QueueBody | None:
     if job.status is not JobStatus.QUEUED:
         return None
     eta_s = None if job.queue_eta_s is None else round(job.queue_eta_s, 1)
-    return QueueBody(position=job.queue_position, eta_s=eta_s)
+    return QueueBody(position=job.queue_position, eta_s=eta_s, unschedulable=job.unschedulable)
 
 
 def _eta_s(job: Job, now: datetime) -> float | None:

@@ -128,6 +128,8 @@ class Job:
     queue_position: int | None
     #: Seconds until these and what runs are done; None too if that cannot be known.
     queue_eta_s: float | None
+    #: Why no worker can serve it now; None if one can, or where the position is left out.
+    unschedulable: str | None
     error_code: ErrorCode | None
     error_message: str | None
     #: What the finished run says of itself, in the shape of the wire.

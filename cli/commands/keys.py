@@ -22,18 +22,46 @@ def keys() -> None:
 def create(
     tenant: Annotated[str, typer.Option(help="Whose jobs the key shall see.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "cli",
+    max_running: Annotated[
+        int | None, typer.Option(min=1, help="Limit the tenant to so many jobs at once.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an API key. It is shown once and stored as a hash.
 
+    A limit that the tenant has stays as it is unless another one is given.
+
     The database is the one of LATENTQ_DATABASE_URL, else that of the `latentq up` next to us.
     """
     from shared.db.keys import KeyRepository, mint_key
+    from shared.db.tenants import TenantRepository
 
     key = mint_key()
     with open_database(_database_url()) as database:
+        if max_running is not None:
+            TenantRepository(database).limit(tenant, max_running=max_running)
         KeyRepository(database).ensure(key, tenant=tenant, name=name)
     typer.echo(json.dumps({"api_key": key, "tenant": tenant, "name": name}) if as_json else key)
+
+
+@app.command()
+def limit(
+    tenant: Annotated[str, typer.Argument(help="Whose jobs.")],
+    max_running: Annotated[
+        int | None, typer.Option(min=1, help="So many at once; any number if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how many jobs a tenant may have running, or about to, at once, with all its keys.
+
+    The database is the one of LATENTQ_DATABASE_URL, else that of the `latentq up` next to us.
+    """
+    from shared.db.tenants import TenantRepository
+
+    with open_database(_database_url()) as database:
+        TenantRepository(database).limit(tenant, max_running=max_running)
+    if as_json:
+        typer.echo(json.dumps({"tenant": tenant, "max_running": max_running}))
 
 
 def _database_url() -> str:

@@ -205,14 +205,16 @@ def _lock(connection: sa.Connection, name: str) -> bool:
     return bool(connection.scalar(lock))
 
 
+def is_live() -> sa.ColumnElement[bool]:
+    """Tell, of a row of `workers`, whether it was heard of lately."""
+    return workers.c.heartbeat_at > sa.func.now() - timedelta(seconds=WORKER_SILENCE_S)
+
+
 def _room(queue: str) -> sa.Select[int]:
     """Compute how many more jobs of a queue may be announced."""
     slots = (
         sa.select(sa.func.coalesce(sa.func.sum(workers.c.slots), 0))
-        .where(
-            workers.c.queues.contains([queue]),
-            workers.c.heartbeat_at > sa.func.now() - timedelta(seconds=WORKER_SILENCE_S),
-        )
+        .where(workers.c.queues.contains([queue]), is_live())
         .scalar_subquery()
     )
     announced = (

@@ -1,10 +1,8 @@
 """What a queued job waits for: the jobs ahead of it, and the workers that get them done."""
 
-from datetime import timedelta
-
 import sqlalchemy as sa
 
-from shared.db.dispatch import WORKER_SILENCE_S
+from shared.db.dispatch import is_live
 from shared.db.tables import jobs, workers
 from shared.job import JobStatus
 
@@ -14,12 +12,13 @@ _RUNNING: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.RUNNING}'")
 
 
 def join_outlook() -> sa.Select[tuple[object, ...]]:
-    """Select jobs with `queue_position` and `queue_eta_s`, null unless they are queued and may run.
+    """Select jobs with `queue_position`, `queue_eta_s` and `is_unserved`.
 
     The position counts the jobs of the queue that will be picked earlier. The seconds are those
     until these and what runs of the model are done, by the workers that serve the queue: null if
     none does, or if nothing is known of any of that work. A job that nothing was predicted for
-    counts as the others do.
+    counts as the others do. Both are null unless the job is queued and may run. One that is queued
+    and that no live worker would take is unserved.
     """
     work = sa.union_all(_queued_ahead(), _running()).subquery("work")
     ahead = (
@@ -33,19 +32,18 @@ def join_outlook() -> sa.Select[tuple[object, ...]]:
     )
     num_workers = (
         sa.select(sa.func.count())
-        .where(
-            jobs.c.queue == sa.func.any(workers.c.queues),
-            workers.c.heartbeat_at > sa.func.now() - timedelta(seconds=WORKER_SILENCE_S),
-        )
+        .where(jobs.c.queue == sa.func.any(workers.c.queues), is_live())
         .correlate(jobs)
         .scalar_subquery()
     )
     left_s = sa.case((ahead.c.num_jobs == 0, 0.0), else_=ahead.c.left_s)
-    has_place = sa.and_(jobs.c.status == JobStatus.QUEUED, jobs.c.held_until.is_(None))
+    is_queued = jobs.c.status == JobStatus.QUEUED
+    has_place = sa.and_(is_queued, jobs.c.held_until.is_(None))
     return sa.select(
         jobs,
         sa.case((has_place, ahead.c.position)).label("queue_position"),
         sa.case((has_place, left_s / sa.func.nullif(num_workers, 0))).label("queue_eta_s"),
+        sa.and_(is_queued, num_workers == 0).label("is_unserved"),
     ).select_from(jobs.join(ahead, sa.true()))
 
 

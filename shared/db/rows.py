@@ -13,7 +13,7 @@ from shared.webhook import EventType, Webhook
 
 
 def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
-    """Read a row of `jobs`; `queue_position` and `queue_eta_s` may stand beside its columns."""
+    """Read a row of `jobs`; what `join_outlook` adds may stand beside its own columns."""
     return Job(
         id=row.id,
         tenant=row.tenant,
@@ -31,6 +31,11 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         predicted_s=row.predicted_s,
         queue_position=getattr(row, "queue_position", None),
         queue_eta_s=getattr(row, "queue_eta_s", None),
+        unschedulable=(
+            f"no live worker serves {row.model}; it waits for one until its deadline"
+            if getattr(row, "is_unserved", False)
+            else None
+        ),
         error_code=ErrorCode(row.error_code) if row.error_code else None,
         error_message=row.error_message,
         execution=row.execution,

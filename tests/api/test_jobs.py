@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared.catalog import Catalog
-from shared.db.leases import Beat, LeaseRepository
+from shared.db.leases import Beat, LeaseRepository, WorkerRepository
 from shared.errors import ErrorCode
 from shared.job import Artifact, Claim, Success
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api
@@ -37,6 +37,8 @@ def claim(leases: LeaseRepository, job_id: str) -> Claim:
 
 
 def test_an_accepted_job_is_answered_stored_and_announced(api: Api) -> None:
+    workers = WorkerRepository(api.database)
+    workers.beat("w", device="cpu", queues=["demo.interactive"], slots=1)
     answer = api.client.post("/v1/jobs", json={"prompt": "a red star"})
     assert answer.status_code == 202
     job = answer.json()
@@ -46,12 +48,30 @@ def test_an_accepted_job_is_answered_stored_and_announced(api: Api) -> None:
     assert answer.headers["Retry-After"] == "1"
     assert answer.headers["Cache-Control"] == "private, no-cache"
     assert job["status"] == "queued"
-    assert job["queue"] == {"position": 0, "eta_s": None, "unschedulable": None}
+    assert job["queue"] == {"position": 0, "eta_s": 0.0, "unschedulable": None}
     assert job["created_at"].endswith("Z")
     assert [job[name] for name in ("error", "execution", "started_at", "finished_at")] == [None] * 4
     assert job["artifacts"] == []
     assert len(api.nudges) == api.count_jobs() == 1
     assert api.client.get(job["links"]["self"]).json() == job
+
+
+def test_a_queued_job_says_that_nobody_serves_it(api: Api, leases: LeaseRepository) -> None:
+    def ask() -> Any:
+        return api.client.get(job["links"]["self"]).json()["queue"]
+
+    workers = WorkerRepository(api.database)
+    workers.beat("other", device="cpu", queues=["demo.batch", "another.interactive"], slots=1)
+    job = api.submit()
+    says = "no live worker serves demo; it waits for one until its deadline"
+    assert job["queue"]["unschedulable"] == ask()["unschedulable"] == says
+    workers.beat("w", device="cpu", queues=["demo.interactive"], slots=1)
+    assert ask()["unschedulable"] is None
+    with api.database.begin() as connection:
+        connection.execute(sa.text("UPDATE workers SET heartbeat_at = now() - interval '61 s'"))
+    assert ask()["unschedulable"] == says
+    claim(leases, job["id"])
+    assert ask() is None
 
 
 def test_defaults_come_from_the_preset_the_model_and_the_seed_source(

@@ -135,6 +135,7 @@ def test_the_catalog_is_shown(shell: Shell, command: str) -> None:
         (("ls",), {"LATENTQ_API_KEY": "lq_wrong"}, 4, "unauthorized"),
         (("keys", "create"), {}, 2, "Missing option '--tenant'"),
         (("keys", "create", "--tenant", "t"), {}, 2, "LATENTQ_DATABASE_URL"),
+        (("keys", "limit", "t", "--max-running", "0"), {}, 2, "Invalid value"),
         (("keys", "create", "--tenant", "t"), NO_DATABASE, 3, "not answer"),
         (("migrate",), NO_DATABASE, 3, "not answer"),
     ],
@@ -165,7 +166,11 @@ def test_a_new_key_sees_the_jobs_of_its_tenant_alone(
 ) -> None:
     job = shell.json("submit", PROMPT, "--steps", "2")
     (tmp_path / ".latentq").symlink_to(stack.data_dir)
-    created = shell.json("keys", "create", "--tenant", "another", "--name", "test")
+    created = shell.json(
+        "keys", "create", "--tenant", "another", "--name", "test", "--max-running", "2"
+    )
+    limit = shell.json("keys", "limit", "another")
+    assert limit == {"tenant": "another", "max_running": None}
     assert (created["tenant"], created["name"]) == ("another", "test")
     shell.environment["LATENTQ_API_KEY"] = created["api_key"]
     assert shell.json("ls") == []
