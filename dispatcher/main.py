@@ -2,20 +2,28 @@
 
 import signal
 import threading
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from dispatcher.deliverer import Deliverer, Sender
+from dispatcher.outbound import Outbound
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
+from shared.db.deliveries import DeliveryRepository
 from shared.db.dispatch import DispatchRepository
+from shared.db.jobs import JobRepository
 from shared.db.rescue import RescueRepository
 from shared.db.session import make_engine
+from shared.db.webhooks import WebhookSecretRepository
 from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
+from shared.job_body import JobRenderer
 from shared.queue import JobQueue
 from shared.settings import DispatcherSettings
+from shared.storage import MAX_LINK_TTL_S, ObjectStore
 from shared.telemetry import configure_logging
 
 #: Pause between two rounds, in seconds.
@@ -64,6 +72,8 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    deliverer = make_deliverer(settings)
+    deliverer.start()
     log.info("dispatcher_started")
     while not stopping.is_set():
         try:
@@ -73,5 +83,35 @@ def main() -> None:
             stopping.wait(1.0)
         except ServiceUnavailable as error:
             log.warning("redis_away", detail=error.detail)
+        deliverer.check()
         stopping.wait(TICK_S)
+    deliverer.stop()
     log.info("dispatcher_stopped")
+
+
+def make_deliverer(settings: DispatcherSettings) -> Deliverer:
+    """Make the deliverer of a process, with connections of its own: it delays nothing else."""
+    database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
+    store = ObjectStore(
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint,
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+    )
+    sender = Sender(
+        deliveries=DeliveryRepository(database),
+        jobs=JobRepository(database),
+        secrets=WebhookSecretRepository(database),
+        # Links outlast the last attempt to deliver them.
+        renderer=JobRenderer(store, MAX_LINK_TTL_S, now),
+        outbound=Outbound(allow_loopback=settings.webhook_allow_loopback),
+        clock=now,
+    )
+    return Deliverer(sender)
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
