@@ -10,7 +10,6 @@ from api.auth import Caller
 from api.body import JsonRoute
 from api.idempotency import fingerprint, read_key
 from api.inputs import find_inputs
-from api.job_body import JobBody, path_of
 from api.listing import Place, link_next, read_filters, read_place, write_cursor
 from api.openapi import refusals
 from api.schemas import JobCreate
@@ -19,6 +18,7 @@ from api.webhooks import read_webhook
 from shared.db.jobs import CancelOutcome, JobFilters
 from shared.errors import Conflict, NotFound
 from shared.job import Job, NewJob
+from shared.job_body import JobBody, path_of
 from shared.queue import queue_of
 
 log = structlog.get_logger(__name__)

@@ -16,7 +16,6 @@ from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
 from api.health import Health, check_database
-from api.job_body import JobRenderer
 from api.keyring import Keyring
 from api.nudger import Nudger
 from api.openapi import describe, name_operation, refusals
@@ -33,6 +32,7 @@ from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
+from shared.job_body import JobRenderer
 from shared.queue import JobQueue
 from shared.request import SEED_LIMIT
 from shared.settings import ApiSettings

@@ -8,11 +8,11 @@ from fastapi import Depends, Request
 
 from api.estimator import Estimator
 from api.health import Health
-from api.job_body import JobRenderer
 from api.keyring import Keyring
 from api.submission import Resolver
 from shared.db.jobs import JobRepository
 from shared.db.uploads import UploadRepository
+from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
 
 

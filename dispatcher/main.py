@@ -5,6 +5,7 @@ Any number of copies may run.
 
 import signal
 import threading
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 import structlog
@@ -12,20 +13,26 @@ from sqlalchemy.exc import OperationalError
 
 from dispatcher import cleaner, sweeper
 from dispatcher.cleaner import Cleaner
+from dispatcher.deliverer import Deliverer, Sender
+from dispatcher.outbound import Outbound
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
 from dispatcher.rounds import Rounds
 from dispatcher.sweeper import Sweeper
 from shared.db.deletions import DeletionRepository
+from shared.db.deliveries import DeliveryRepository
 from shared.db.dispatch import DispatchRepository
+from shared.db.jobs import JobRepository
 from shared.db.rescue import RescueRepository
 from shared.db.retention import RetentionRepository
 from shared.db.session import make_engine
+from shared.db.webhooks import WebhookSecretRepository
 from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
+from shared.job_body import JobRenderer
 from shared.queue import JobQueue
 from shared.settings import DispatcherSettings
-from shared.storage import ObjectStore
+from shared.storage import MAX_LINK_TTL_S, ObjectStore
 from shared.telemetry import configure_logging
 
 #: Pause between two rounds, in seconds.
@@ -73,13 +80,16 @@ def main() -> None:
         JobQueue(settings.redis_url.get_secret_value()),
         redispatch_s=settings.redispatch_s,
     )
-    slow_services = _make_slow_services(settings, database)
+    store = make_store(settings)
+    slow_services = make_slow_services(settings, database, store)
+    deliverer = make_deliverer(settings, store)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     log.info("dispatcher_started")
     for service in slow_services:
         service.start()
+    deliverer.start()
     while not stopping.is_set():
         try:
             dispatcher.run_once()
@@ -88,23 +98,31 @@ def main() -> None:
             stopping.wait(1.0)
         except ServiceUnavailable as error:
             log.warning("redis_away", detail=error.detail)
+        deliverer.check()
         stopping.wait(TICK_S)
     for service in slow_services:
         service.stop()
+    deliverer.stop()
     log.info("dispatcher_stopped")
 
 
-def _make_slow_services(settings: DispatcherSettings, database: sa.Engine) -> list[Rounds]:
-    """Make the services that call the store, which may hold them up."""
-    retention = RetentionRepository(database)
-    store = ObjectStore(
+def make_store(settings: DispatcherSettings) -> ObjectStore:
+    """Make the store of a process; links are signed for the public endpoint."""
+    return ObjectStore(
         endpoint=settings.s3_endpoint,
-        public_endpoint=None,
+        public_endpoint=settings.s3_public_endpoint,
         region=settings.s3_region,
         bucket=settings.s3_bucket,
         access_key=settings.s3_access_key.get_secret_value(),
         secret_key=settings.s3_secret_key.get_secret_value(),
     )
+
+
+def make_slow_services(
+    settings: DispatcherSettings, database: sa.Engine, store: ObjectStore
+) -> list[Rounds]:
+    """Make the services that call the store, which may hold them up."""
+    retention = RetentionRepository(database)
     cleaning = Cleaner(
         retention,
         DeletionRepository(database),
@@ -117,3 +135,23 @@ def _make_slow_services(settings: DispatcherSettings, database: sa.Engine) -> li
         Rounds("cleaner", cleaning.run_once, interval_s=cleaner.INTERVAL_S),
         Rounds("sweeper", sweeping.run_once, interval_s=sweeper.INTERVAL_S),
     ]
+
+
+def make_deliverer(settings: DispatcherSettings, store: ObjectStore) -> Deliverer:
+    """Make the deliverer of a process, with connections of its own: it delays nothing else."""
+    database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
+    sender = Sender(
+        deliveries=DeliveryRepository(database),
+        jobs=JobRepository(database),
+        secrets=WebhookSecretRepository(database),
+        # Links outlast the last attempt to deliver them.
+        renderer=JobRenderer(store, MAX_LINK_TTL_S, now),
+        outbound=Outbound(allow_loopback=settings.webhook_allow_loopback),
+        clock=now,
+    )
+    return Deliverer(sender)
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)

@@ -112,7 +112,9 @@ class WorkerSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSe
     grace_s: float = Field(default=8.0, ge=1.0, le=600.0)
 
 
-class DispatcherSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
+class DispatcherSettings(
+    DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings, WebhookSettings
+):
     """Everything that `latentq dispatcher` reads."""
 
     #: After how long a message that nobody claimed is sent again, in seconds.

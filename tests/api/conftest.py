@@ -7,7 +7,6 @@ import sqlalchemy as sa
 
 from api.estimator import Estimator
 from api.health import Health
-from api.job_body import JobRenderer
 from api.keyring import Keyring
 from api.main import new_job_id
 from api.presets import PresetBook
@@ -20,6 +19,7 @@ from shared.db.costs import CostRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.uploads import UploadRepository
+from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api, Clock
 

@@ -1,0 +1,209 @@
+"""Deliveries as their sender sees them: claimed for a time, every write fenced by the attempt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from shared.db.tables import deliveries, delivery_attempts, events, webhook_endpoints
+from shared.webhook import DeliveryStatus, EventType, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryClaim:
+    """One attempt to deliver an event, to be made now."""
+
+    id: str
+    #: The number of the attempt, counted from 1; it fences what is written of it.
+    attempt: int
+    #: The same since the event, or since the owner asked for another round.
+    tries: int
+    tenant: str
+    host: str
+    url: str
+    event_id: str
+    job_id: str
+    type: EventType
+    occurred_at: datetime
+    #: What was sent before; None at the first attempt.
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How an attempt ended."""
+
+    outcome: Outcome
+    #: What the receiver answered, if it did.
+    status_code: int | None
+    duration: timedelta
+
+
+_CLAIM = sa.text("""
+WITH RECURSIVE hosts AS (
+    -- One index probe for each host that has something to get, however much that is.
+    (SELECT host FROM deliveries WHERE status = 'pending' ORDER BY host LIMIT 1)
+    UNION ALL
+    SELECT (SELECT deliveries.host FROM deliveries
+             WHERE status = 'pending' AND deliveries.host > hosts.host
+             ORDER BY deliveries.host LIMIT 1)
+      FROM hosts WHERE hosts.host IS NOT NULL
+), due AS (
+    SELECT head.id FROM hosts
+      LEFT JOIN unnest(:hosts, :rooms) AS known (host, room) ON known.host = hosts.host
+     CROSS JOIN LATERAL (
+        SELECT id, next_attempt_at FROM deliveries
+         WHERE status = 'pending' AND deliveries.host = hosts.host AND next_attempt_at <= now()
+         ORDER BY next_attempt_at, id LIMIT coalesce(known.room, :per_host)
+     ) AS head
+     ORDER BY head.next_attempt_at, head.id LIMIT :limit
+), locked AS (
+    SELECT id FROM deliveries
+     WHERE id IN (SELECT id FROM due) AND status = 'pending' AND next_attempt_at <= now()
+       FOR UPDATE SKIP LOCKED
+)
+UPDATE deliveries
+   SET attempts = attempts + 1, tries = tries + 1, next_attempt_at = now() + :lease
+  FROM events, webhook_endpoints
+ WHERE deliveries.id IN (SELECT id FROM locked)
+   AND events.id = event_id AND webhook_endpoints.id = endpoint_id
+RETURNING deliveries.id, attempts, tries, deliveries.tenant, deliveries.host, url, event_id, job_id,
+          type, events.created_at, body
+""").bindparams(
+    sa.bindparam("hosts", type_=ARRAY(sa.Text)),
+    sa.bindparam("rooms", type_=ARRAY(sa.Integer)),
+    sa.bindparam("lease", type_=sa.Interval),
+)
+
+
+class DeliveryRepository:
+    """Claim deliveries and note what came of them. Each method is one transaction."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def claim(
+        self, *, limit: int, per_host: int, rooms: Mapping[str, int], lease_s: float
+    ) -> list[DeliveryClaim]:
+        """Take up to `limit` deliveries that are due, the longest due first.
+
+        A host gets `per_host` of them at most, or what `rooms` says. Nobody else takes them before
+        the lease is over; then they are due again.
+        """
+        values = {
+            "limit": limit,
+            "per_host": per_host,
+            "hosts": list(rooms),
+            "rooms": list(rooms.values()),
+            "lease": timedelta(seconds=lease_s),
+        }
+        with self._engine.begin() as connection:
+            return [_read(row) for row in connection.execute(_CLAIM, values)]
+
+    def keep_body(self, event_id: str, body: bytes) -> bytes:
+        """Keep what is sent of an event; returns what was kept first, which all attempts send."""
+        statement = (
+            events.update()
+            .where(events.c.id == event_id)
+            .values(body=sa.func.coalesce(events.c.body, body))
+            .returning(events.c.body)
+        )
+        with self._engine.begin() as connection:
+            kept: bytes = connection.execute(statement).scalar_one()
+        return kept
+
+    def record(
+        self, claim: DeliveryClaim, attempt: Attempt, *, retry_in_s: float | None
+    ) -> DeliveryStatus | None:
+        """Note an attempt, and when the next one is due; None if there shall be none.
+
+        Returns:
+            Where the delivery stands; None if a later attempt has begun meanwhile.
+        """
+        # One that died meanwhile, its receiver being gone, is not tried again.
+        status: Any = deliveries.c.status
+        if attempt.outcome is Outcome.ACCEPTED:
+            status = DeliveryStatus.DELIVERED
+        elif retry_in_s is None:
+            status = DeliveryStatus.DEAD
+        pause = timedelta(seconds=retry_in_s or 0)
+        statement = (
+            deliveries.update()
+            .where(deliveries.c.id == claim.id, deliveries.c.attempts == claim.attempt)
+            .values(
+                status=status,
+                last_outcome=attempt.outcome,
+                next_attempt_at=sa.func.now() + pause,
+            )
+            .returning(deliveries.c.endpoint_id, deliveries.c.status)
+        )
+        with self._engine.begin() as connection:
+            row = connection.execute(statement).one_or_none()
+            if row is None:
+                return None
+            connection.execute(
+                delivery_attempts.insert().values(
+                    delivery_id=claim.id,
+                    attempt=claim.attempt,
+                    started_at=sa.func.now() - attempt.duration,
+                    ended_at=sa.func.now(),
+                    outcome=attempt.outcome,
+                    status_code=attempt.status_code,
+                )
+            )
+            ended = [claim.event_id]
+            if attempt.outcome is Outcome.GONE:
+                ended += _disable(connection, row.endpoint_id)
+            _forget_bodies(connection, ended)
+        return DeliveryStatus(row.status)
+
+
+def _disable(connection: sa.Connection, endpoint_id: str) -> list[str]:
+    """Send nothing more to a receiver; returns the events that it does not get."""
+    connection.execute(
+        webhook_endpoints.update()
+        .where(webhook_endpoints.c.id == endpoint_id, webhook_endpoints.c.disabled_at.is_(None))
+        .values(disabled_at=sa.func.now())
+    )
+    waiting = (
+        sa.select(deliveries.c.id)
+        .where(
+            deliveries.c.endpoint_id == endpoint_id, deliveries.c.status == DeliveryStatus.PENDING
+        )
+        # One that is being recorded right now gets its own answer.
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        deliveries.update()
+        .where(deliveries.c.id.in_(waiting))
+        .values(status=DeliveryStatus.DEAD, last_outcome=Outcome.DISABLED)
+        .returning(deliveries.c.event_id)
+    )
+    return list(connection.scalars(statement))
+
+
+def _forget_bodies(connection: sa.Connection, event_ids: list[str]) -> None:
+    """Drop the bytes of events that nobody waits for: they hold a prompt and signed links."""
+    waits = sa.exists().where(
+        deliveries.c.event_id == events.c.id, deliveries.c.status == DeliveryStatus.PENDING
+    )
+    connection.execute(events.update().where(events.c.id.in_(event_ids), ~waits).values(body=None))
+
+
+def _read(row: sa.Row[Any]) -> DeliveryClaim:
+    return DeliveryClaim(
+        id=row.id,
+        attempt=row.attempts,
+        tries=row.tries,
+        tenant=row.tenant,
+        host=row.host,
+        url=row.url,
+        event_id=row.event_id,
+        job_id=row.job_id,
+        type=EventType(row.type),
+        occurred_at=row.created_at,
+        body=row.body,
+    )
