@@ -38,7 +38,9 @@ class Presence:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take the worker's row away."""
+        """Take the worker's row away, once."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._thread.join()
         try:
