@@ -22,6 +22,8 @@ MAX_LOST_ALONE = 3
 #: And so does one that lost this many leases in whatever company. Attempts that a worker handed
 #: back while shutting down never count.
 MAX_LOST_LEASES = 8
+#: So often may the store be away for too long before a job fails for it.
+MAX_UNSTORED = 5
 
 
 class JobStatus(StrEnum):
@@ -62,6 +64,8 @@ class AttemptOutcome(StrEnum):
     LOST = "lost"
     #: The worker handed the job back while shutting down; not counted against the job.
     RELEASED = "released"
+    #: The store was away for too long: what the job starts from or what it made could not be moved.
+    UNSTORED = "unstored"
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,10 @@ class CancelListener:
 
     def __init__(self, redis_url: str, on_cancel: Callable[[str], None]) -> None:
         self._redis = redis.Redis.from_url(
-            redis_url, socket_connect_timeout=CONNECT_TIMEOUT_S, health_check_interval=5
+            redis_url,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            health_check_interval=5,
         )
         self._on_cancel = on_cancel
         self._stopping = threading.Event()
@@ -171,9 +174,9 @@ class CancelListener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening."""
+        """Stop listening; a Redis that is silent is not waited for."""
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(2 * POLL_S)
         self._redis.close()
 
     def _run(self) -> None:

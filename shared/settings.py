@@ -110,6 +110,8 @@ class WorkerSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSe
     lease_s: float = Field(default=15.0, ge=1.0, le=600.0)
     #: How long a worker has to leave after SIGTERM, in seconds.
     grace_s: float = Field(default=8.0, ge=1.0, le=600.0)
+    #: How long one forward may take before the worker ends itself, in seconds.
+    stall_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
 
 
 class DispatcherSettings(

@@ -1,8 +1,11 @@
 """Who may run beside whom: a job that may be what kills workers runs alone."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+#: How often one that waits to be alone is asked whether it still wants to, in seconds.
+ASK_S = 0.1
 
 
 class Company:
@@ -32,16 +35,24 @@ class Company:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Run with nobody beside; waits for all others to end."""
+    def alone(self, *, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+        """Run with nobody beside; waits for all others to end, unless it is wanted no more.
+
+        Yields whether it is alone.
+        """
         with self._changed:
             self._num_wanting_alone += 1
-            self._changed.wait_for(lambda: self._num_together == 0 and not self._is_one_alone)
-            self._is_one_alone = True
+            while is_wanted() and not self._is_empty():
+                self._changed.wait_for(self._is_empty, timeout=ASK_S)
+            is_alone = self._is_empty()
+            self._is_one_alone = self._is_one_alone or is_alone
         try:
-            yield
+            yield is_alone
         finally:
             with self._changed:
-                self._is_one_alone = False
+                self._is_one_alone = self._is_one_alone and not is_alone
                 self._num_wanting_alone -= 1
                 self._changed.notify_all()
+
+    def _is_empty(self) -> bool:
+        return self._num_together == 0 and not self._is_one_alone

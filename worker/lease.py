@@ -26,6 +26,7 @@ class _Held:
     #: When the last confirmed heartbeat was sent; the lease runs from then at the earliest.
     confirmed_at: float
     is_lost: bool = False
+    is_canceled: bool = False
 
 
 class LeaseKeeper:
@@ -87,6 +88,26 @@ class LeaseKeeper:
             held = self._held.get(lease.token)
             return held is None or held.is_lost
 
+    def is_canceled(self, lease: Lease) -> bool:
+        """Tell whether the owner wants this attempt stopped."""
+        with self._lock:
+            held = self._held.get(lease.token)
+            return held is not None and held.is_canceled
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job that its owner cancels, wherever it is on its way; others are none of ours."""
+        with self._lock:
+            held = [held for held in self._held.values() if held.lease.job_id == job_id]
+            for one in held:
+                one.is_canceled = True
+        if held:
+            self._stop_job(job_id)
+
+    def held(self) -> list[Lease]:
+        """Return the leases that may still be ours."""
+        with self._lock:
+            return [held.lease for held in self._held.values() if not held.is_lost]
+
     def beat(self) -> None:
         """Send one heartbeat for everything held, and act on the answer.
 
@@ -96,7 +117,7 @@ class LeaseKeeper:
         progress = self._progress()
         with self._lock:
             beats = [
-                Beat(token, progress.get(held.lease.job_id, 0))
+                Beat(token, self._iteration(held.lease, progress))
                 for token, held in self._held.items()
                 if not held.is_lost
             ]
@@ -139,8 +160,13 @@ class LeaseKeeper:
                     canceled.append(held.lease)
         for lease in lost:
             log.warning("lease_lost", job_id=lease.job_id, attempt=lease.attempt)
-        for lease in [*lost, *canceled]:
             self._stop_job(lease.job_id)
+        for lease in canceled:
+            self.cancel(lease.job_id)
+
+    def _iteration(self, lease: Lease, progress: Mapping[str, int]) -> int:
+        """Return how far a job is; one that the engine is done with stays where it was."""
+        return progress.get(lease.job_id, self._last_iterations.get(lease.token, 0))
 
     def _is_due(self) -> bool:
         if self._clock() - self._last_beat_at >= self._lease_s / 3:
@@ -148,7 +174,7 @@ class LeaseKeeper:
         progress = self._progress()
         with self._lock:
             return any(
-                progress.get(held.lease.job_id, 0) != self._last_iterations.get(token, 0)
+                self._iteration(held.lease, progress) != self._last_iterations.get(token, 0)
                 for token, held in self._held.items()
             )
 

@@ -2,41 +2,49 @@
 
 import os
 import platform
+import signal
 import socket
-import sys
-import threading
-from collections.abc import Callable
+import time
+from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import structlog
 import torch
 import transformers
-from celery import signals
 
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.db.costs import CostRepository
+from shared.db.dispatch import DispatchRepository
 from shared.db.leases import LeaseRepository, WorkerRepository
 from shared.db.session import make_engine
 from shared.errors import ConfigurationError, ModelUnavailable
-from shared.queue import TASK_GENERATE, CancelListener, make_celery, queues_of
+from shared.job import Lease
+from shared.queue import CancelListener, JobQueue, queues_of
 from shared.settings import WorkerSettings
 from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
+from worker.activity import Activity, Backlog
+from worker.consumer import Consumer
 from worker.costs import CostKeeper
 from worker.device import describe_device
-from worker.engine import Engine, EngineConfig, ModelCache
+from worker.engine import DeviceLost, Engine, EngineConfig, ModelCache
 from worker.lease import LeaseKeeper
 from worker.presence import Presence
+from worker.shutdown import Shutdown
 from worker.task import GenerateTask, WorkerIdentity
+from worker.watchdog import ExitReason, Limits, Vitals, Watchdog
+
+#: Exit code of a worker that was stopped with Ctrl-C.
+INTERRUPTED = 130
 
 log = structlog.get_logger(__name__)
 
 
-def main(*, name: str) -> None:
-    """Run a worker until it is told to stop.
+def main(*, name: str) -> NoReturn:
+    """Run a worker until it is told to stop, and end the process.
 
     Raises:
         ConfigurationError: A setting, the catalog or a model cannot be used.
@@ -47,7 +55,11 @@ def main(*, name: str) -> None:
     device = _pick_device(settings.device)
     catalog = Catalog.load(settings.catalog or CATALOG)
     # A worker without its engine would fail every job it takes; a new process will not.
-    engine = Engine(EngineConfig(), ModelCache(catalog, device), on_crash=lambda: os._exit(1))
+    engine = Engine(
+        EngineConfig(),
+        ModelCache(catalog, device),
+        on_crash=lambda error: watchdog.leave(_explain_crash(error)),
+    )
     # Each job's thread holds a connection only for the moment of a statement.
     database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
     kind = describe_device(device)
@@ -60,8 +72,9 @@ def main(*, name: str) -> None:
     keeper = LeaseKeeper(
         leases, lease_s=settings.lease_s, progress=engine.progress, stop_job=engine.cancel
     )
+    worker_id = f"{name}@{socket.gethostname()}:{os.getpid()}"
     task = GenerateTask(
-        identity=WorkerIdentity(name=name, device=device, versions=_versions()),
+        identity=WorkerIdentity(name=name, process=worker_id, device=device, versions=_versions()),
         leases=leases,
         keeper=keeper,
         engine=engine,
@@ -74,7 +87,6 @@ def main(*, name: str) -> None:
             secret_key=settings.s3_secret_key.get_secret_value(),
         ),
     )
-    worker_id = f"{name}@{socket.gethostname()}:{os.getpid()}"
     queues = [queue for spec in catalog for queue in queues_of(spec.id)]
     presence = Presence(
         WorkerRepository(database),
@@ -84,18 +96,38 @@ def main(*, name: str) -> None:
         slots=slots,
         save_costs=costs.save,
     )
-    listener = CancelListener(redis_url, engine.cancel)
+    listener = CancelListener(redis_url, keeper.cancel)
+    backlog = Backlog(
+        DispatchRepository(database).announced, JobQueue(redis_url).ping, queues=queues
+    )
+    consumer = Consumer(redis_url, task.run, worker_id=worker_id, queues=queues, slots=slots)
+
+    def drain() -> None:
+        consumer.wake()
+        task.drain()
+        presence.stop()
+
+    shutdown = Shutdown(drain)
+    watchdog = Watchdog(
+        lambda: _observe(engine, shutdown, task.activity, backlog),
+        Limits(grace_s=settings.grace_s, stall_s=settings.stall_s),
+        held=keeper.held,
+        settle=partial(_settle, leases),
+    )
 
     engine.start()
-    for service in (keeper, presence, listener):
+    for service in (keeper, presence, listener, backlog, shutdown, watchdog):
         service.start()
-    _drain_on_shutdown(engine.drain, grace_s=settings.grace_s)
     try:
-        _consume(redis_url, task.run, worker_id=worker_id, queues=queues, slots=slots)
+        consumer.run(shutdown.request)
     finally:
-        for service in (listener, presence, keeper):
-            service.stop()
+        listener.stop()
+        presence.stop()
+        keeper.stop()
         engine.stop()
+    log.info("worker_stopped")
+    # Taking torch down by the book takes seconds, out of the watchdog's sight, and helps nobody.
+    os._exit({None: 1, signal.SIGINT: INTERRUPTED}.get(shutdown.asked_by, 0))
 
 
 def _warm_up(engine: Engine, catalog: Catalog, costs: CostKeeper) -> None:
@@ -115,45 +147,32 @@ def _warm_up(engine: Engine, catalog: Catalog, costs: CostKeeper) -> None:
         log.info("model_warm", model=spec.id, costs_known=is_known)
 
 
-def _consume(
-    redis_url: str, run: Callable[[str], None], *, worker_id: str, queues: list[str], slots: int
-) -> None:
-    """Take messages off the queues until SIGTERM, each in a thread of its own."""
-    app = make_celery(redis_url)
-    # On SIGTERM Celery writes there past all logging, and its lines are not JSON.
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-    @app.task(name=TASK_GENERATE)  # type: ignore[untyped-decorator]
-    def generate(job_id: str, parameters: dict[str, Any]) -> None:  # noqa: ARG001
-        # The parameters are for people who look into Redis; the row decides.
-        run(job_id)
-
-    app.Worker(
-        hostname=worker_id,
-        pool="threads",
-        concurrency=slots,
-        queues=queues,
-        without_gossip=True,
-        without_mingle=True,
-        quiet=True,  # no banner
-        loglevel="INFO",
-        redirect_stdouts=False,
-    ).start()
+def _observe(engine: Engine, shutdown: Shutdown, activity: Activity, backlog: Backlog) -> Vitals:
+    """Gather what the watchdog looks at."""
+    timings = engine.timings
+    return Vitals(
+        now=time.monotonic(),
+        num_requests=shutdown.num_requests,
+        stopping_for_s=shutdown.age_s,
+        step_s=timings.running_s("step_s"),
+        slow_stage_s=max(timings.running_s("encode_s"), timings.running_s("decode_s")),
+        idle_since=activity.idle_since,
+        backlog_since=backlog.since,
+    )
 
 
-def _drain_on_shutdown(drain: Callable[[], None], *, grace_s: float) -> None:
-    """Hand all jobs back on SIGTERM, and leave for good when the grace is over."""
+def _settle(leases: LeaseRepository, held: Iterable[Lease], reason: ExitReason) -> None:
+    """Do for the jobs of a process that ends what their threads no longer will."""
+    if reason.blames_jobs:
+        leases.abandon(held, reason=reason)
+        return
+    for lease in held:
+        leases.release(lease)
 
-    def begin(**_: object) -> None:
-        log.info("draining")
-        drain()
-        # Celery waits for its threads without end; the leases bring back what they held.
-        deadline = threading.Timer(grace_s, os._exit, args=(1,))
-        deadline.daemon = True
-        deadline.start()
 
-    signals.worker_shutting_down.connect(begin, weak=False)
+def _explain_crash(error: BaseException) -> ExitReason:
+    is_device = isinstance(error, DeviceLost | torch.AcceleratorError)
+    return ExitReason.DEVICE_LOST if is_device else ExitReason.ENGINE_CRASHED
 
 
 def _pick_device(wanted: str) -> str:

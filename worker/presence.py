@@ -41,7 +41,9 @@ class Presence:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take the worker's row away, and leave what it learned."""
+        """Take the worker's row away, and leave what it learned, once."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._thread.join()
         try:

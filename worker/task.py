@@ -18,14 +18,19 @@ from shared.job import Artifact, Claim, Lease, Success
 from shared.request import InputImage
 from shared.storage import ObjectStore, artifact_key, upload_key
 from shared.vocab import Determinism
+from worker.activity import Activity
 from worker.artifact import encode_image
 from worker.company import Company
 from worker.engine import Engine, EngineStopped, JobCanceled, JobResult, SourceImage
 from worker.input_image import decode_image, decode_mask
 from worker.lease import LeaseKeeper
 
-#: How long the store may be away before a job fails for it, in seconds.
+#: How long the store may be away before a job is handed back for it, in seconds.
 STORAGE_PATIENCE_S = 120.0
+#: Longest pause between two tries of the store, in seconds: how late a wish to stop may be heard.
+STORAGE_PAUSE_S = 1.0
+#: What ends within this time after SIGTERM is finished, in seconds; the rest is handed back.
+FINISH_WITHIN_S = 1.0
 #: How long the database may be away before a finished job is left to the rescuer, in seconds.
 DATABASE_PATIENCE_S = 120.0
 
@@ -43,6 +48,8 @@ class WorkerIdentity:
     """Who runs a job, as the job will show it."""
 
     name: str
+    #: Which process of that name: host and process id.
+    process: str
     device: str
     versions: Mapping[str, str]
 
@@ -67,25 +74,42 @@ class GenerateTask:
         self._store = store
         self._clock = clock
         self._company = Company()
+        self._draining = threading.Event()
+        self.activity = Activity(clock)
         # A decoded picture may take 200 MB on its way, so they take turns.
         self._decoding = threading.Lock()
 
+    def drain(self) -> None:
+        """Begin nothing new; finish what is nearly done, and hand the rest back."""
+        self._draining.set()
+        self._engine.drain(finish_within_s=FINISH_WITHIN_S)
+
     def run(self, job_id: str) -> None:
         """Run a job that a message told of, if it still wants to be run."""
+        with self.activity.busy():
+            self._run(job_id)
+
+    def _run(self, job_id: str) -> None:
         # Before the claim: whoever waits for one that runs alone holds no lease that it could cost.
         with self._company.together():
+            if self._draining.is_set():
+                self._leases.decline(job_id)
+                return
             claim = self._claim(job_id)
             if claim is None:
                 return  # the message was late or double
             if not claim.is_suspected:
                 self._run_kept(claim)
                 return
-        with self._company.alone():
+        lease = claim.lease
+        with self._company.alone(is_wanted=lambda: not self._shall_stop(lease)):
             self._run_kept(claim)
 
     def _claim(self, job_id: str) -> Claim | None:
         claimed_at = self._clock()
-        claim = self._leases.claim(job_id, worker=self._identity.name)
+        claim = self._leases.claim(
+            job_id, worker=self._identity.name, process=self._identity.process
+        )
         if claim is not None:
             self._keeper.hold(claim.lease, claimed_at=claimed_at)
         return claim
@@ -95,20 +119,20 @@ class GenerateTask:
         with structlog.contextvars.bound_contextvars(job_id=lease.job_id, attempt=lease.attempt):
             log.info("job_started", alone=claim.is_suspected)
             try:
-                # The lease may have run out while others ended.
-                if not claim.is_suspected or self._leases.begin_alone(lease):
-                    self._run_claimed(claim)
+                self._run_claimed(claim)
             finally:
                 self._keeper.drop(lease)
 
     def _run_claimed(self, claim: Claim) -> None:
         lease = claim.lease
         try:
-            source = self._read_source(claim)
-            result = self._engine.submit(
-                lease.job_id, claim.request, source, tenant=claim.tenant
-            ).result()
+            self._check(lease)
+            # The lease may have run out while others ended.
+            if claim.is_suspected and not self._leases.begin_alone(lease):
+                return
+            result = self._generate(claim)
             success = self._store_result(claim, result)
+            self._check(lease)
         except LeaseLost:
             log.warning("result_discarded")
         except JobCanceled:
@@ -119,6 +143,10 @@ class GenerateTask:
                 self._finish("job_canceled", lambda: self._leases.cancel(lease))
         except EngineStopped:
             self._finish("job_handed_back", lambda: self._leases.release(lease))
+        except StorageUnavailable as error:
+            message = error.detail
+            log.warning("store_away", detail=message)
+            self._finish("job_put_off", lambda: self._leases.put_off(lease, message))
         except JobError as error:
             code, message = error.job_code, error.detail
             log.warning("job_error", code=code, exc_info=error.__cause__)
@@ -131,6 +159,36 @@ class GenerateTask:
             )
         else:
             self._finish("job_succeeded", lambda: self._leases.succeed(lease, success))
+
+    def _generate(self, claim: Claim) -> JobResult:
+        """Have the engine run a job.
+
+        Raises:
+            JobCanceled: Its owner cancels it, or the lease is gone.
+            EngineStopped: The worker is leaving.
+            JobError: It failed.
+        """
+        lease = claim.lease
+        source = self._read_source(claim)
+        future = self._engine.submit(lease.job_id, claim.request, source, tenant=claim.tenant)
+        if self._keeper.is_canceled(lease):  # before the engine knew the job
+            self._engine.cancel(lease.job_id)
+        return future.result()
+
+    def _shall_stop(self, lease: Lease) -> bool:
+        return self._keeper.is_lost(lease) or self._keeper.is_canceled(lease)
+
+    def _check(self, lease: Lease) -> None:
+        """Go on only while somebody wants the result.
+
+        Raises:
+            JobCanceled: The owner cancels the job.
+            LeaseLost: The lease ran out.
+        """
+        if self._keeper.is_lost(lease):
+            raise LeaseLost
+        if self._keeper.is_canceled(lease):
+            raise JobCanceled
 
     def _read_source(self, claim: Claim) -> SourceImage | None:
         """Fetch and decode what the job starts from, if it does.
@@ -163,18 +221,21 @@ class GenerateTask:
         return data
 
     def _persist(self, lease: Lease, call: Callable[[], T]) -> T:
-        """Call the store until it answers.
+        """Call the store until it answers; meanwhile the engine goes on with other jobs.
 
         Raises:
+            EngineStopped: The worker is leaving, and the store is away.
+            JobCanceled: The owner canceled the job meanwhile.
             LeaseLost: The lease ran out meanwhile.
             StorageUnavailable: The store was away for too long.
         """
         for attempt in stamina.retry_context(
-            StorageUnavailable, attempts=None, timeout=STORAGE_PATIENCE_S
+            StorageUnavailable, attempts=None, timeout=STORAGE_PATIENCE_S, wait_max=STORAGE_PAUSE_S
         ):
             with attempt:
-                if self._keeper.is_lost(lease):
-                    raise LeaseLost
+                self._check(lease)
+                if self._draining.is_set() and attempt.num > 1:
+                    raise EngineStopped
                 return call()
         raise AssertionError("the last try either returns or raises")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -22,6 +23,8 @@ from shared.errors import ConfigurationError
 
 #: How long the API, the dispatcher and the workers may take to end, in seconds.
 PROCESS_STOP_TIMEOUT_S = 4.5
+#: What a worker knows of it: by then it has handed back what it holds, and is not killed.
+WORKER_GRACE_S = 4
 READY_TIMEOUT_S = 1.0
 TENANT = "default"
 
@@ -76,7 +79,10 @@ class System:
         )  # fmt: skip
         self._dispatcher = self._describe("dispatcher", "dispatcher")
         names = [f"worker-{number}" for number in range(1, num_workers + 1)]
-        self._workers = [self._describe(name, "worker", "--name", name) for name in names]
+        grace = {"LATENTQ_GRACE_S": str(WORKER_GRACE_S)}
+        self._workers = [
+            self._describe(name, "worker", "--name", name, environment=grace) for name in names
+        ]
         self._supervisor = Supervisor(say=say, on_restart=self._write_connection)
 
     def run(self) -> signal.Signals | None:
@@ -148,14 +154,22 @@ class System:
         write_private(self._connection_file, json.dumps(connection, indent=2))
 
     def _describe(
-        self, name: str, *arguments: str, is_ready: Callable[[], bool] = lambda: True
+        self,
+        name: str,
+        *arguments: str,
+        is_ready: Callable[[], bool] = lambda: True,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Child:
         return Child(
             ChildSpec(
                 name=name,
                 # -P: a folder called `api` where the user stands must not be taken for ours.
                 command=[sys.executable, "-P", "-m", "cli.main", *arguments],
-                environment={**self._environment, **self._servers.environment()},
+                environment={
+                    **self._environment,
+                    **self._servers.environment(),
+                    **environment,
+                },
                 log_path=self._data_dir.logs / f"{name}.log",
                 is_ready=is_ready,
             )

@@ -12,7 +12,15 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from shared.db.rows import artifact_values
 from shared.db.tables import artifacts, attempts, jobs, tenants, workers
 from shared.errors import ErrorCode
-from shared.job import SUSPECTED_AFTER, AttemptOutcome, Claim, JobStatus, Lease, Success
+from shared.job import (
+    MAX_UNSTORED,
+    SUSPECTED_AFTER,
+    AttemptOutcome,
+    Claim,
+    JobStatus,
+    Lease,
+    Success,
+)
 from shared.request import GenerationRequest
 
 
@@ -44,8 +52,11 @@ class LeaseRepository:
         self._engine = engine
         self._lease = timedelta(seconds=lease_s)
 
-    def claim(self, job_id: str, *, worker: str) -> Claim | None:
-        """Take a queued job; None if the message came late or twice and there is none to take."""
+    def claim(self, job_id: str, *, worker: str, process: str | None = None) -> Claim | None:
+        """Take a queued job; None if the message came late or twice and there is none to take.
+
+        `worker` is a name for people, `process` tells this process from all others.
+        """
         token = uuid4()
         has_limit = sa.exists().where(
             tenants.c.id == jobs.c.tenant, tenants.c.max_running.is_not(None)
@@ -84,7 +95,11 @@ class LeaseRepository:
             lease = Lease(job_id=job_id, attempt=row.attempt, token=token)
             connection.execute(
                 attempts.insert().values(
-                    job_id=job_id, attempt=row.attempt, token=token, worker=worker
+                    job_id=job_id,
+                    attempt=row.attempt,
+                    token=token,
+                    worker=worker,
+                    process=process,
                 )
             )
         return Claim(
@@ -94,6 +109,20 @@ class LeaseRepository:
             deadline_at=row.deadline_at,
             is_suspected=row.lost_leases >= SUSPECTED_AFTER,
         )
+
+    def decline(self, job_id: str) -> bool:
+        """Leave a job that was announced to others: it is announced again at once."""
+        statement = (
+            jobs.update()
+            .where(
+                jobs.c.id == job_id,
+                jobs.c.status == JobStatus.QUEUED,
+                jobs.c.dispatched_at.is_not(None),
+            )
+            .values(dispatched_at=None)
+        )
+        with self._engine.begin() as connection:
+            return connection.execute(statement).rowcount == 1
 
     def begin_alone(self, lease: Lease) -> bool:
         """Note that nothing else runs beside a suspected job."""
@@ -160,36 +189,86 @@ class LeaseRepository:
 
     def release(self, lease: Lease) -> bool:
         """Hand a job back unfinished; the attempt is not counted against it."""
-        is_canceled = jobs.c.cancel_requested_at.is_not(None)
-        changes = {
-            "status": sa.case((is_canceled, JobStatus.CANCELED), else_=JobStatus.QUEUED),
-            "finished_at": sa.case((is_canceled, sa.func.now())),
-            "started_at": sa.case((is_canceled, jobs.c.started_at)),
-            "iteration": 0,
+        with self._engine.begin() as connection:
+            return _end(connection, lease, AttemptOutcome.RELEASED, _requeue())
+
+    def put_off(self, lease: Lease, message: str) -> bool:
+        """Hand a job back because the store was away; after `MAX_UNSTORED` times it fails for it.
+
+        `message` is what its owner then reads.
+        """
+        unstored = (
+            sa.select(sa.func.count())
+            .where(attempts.c.job_id == jobs.c.id, attempts.c.outcome == AttemptOutcome.UNSTORED)
+            .correlate(jobs)
+            .scalar_subquery()
+        )
+        is_last = sa.and_(jobs.c.cancel_requested_at.is_(None), unstored + 1 >= MAX_UNSTORED)
+        changes = _requeue()
+        changes |= {
+            "status": sa.case((is_last, JobStatus.FAILED), else_=changes["status"]),
+            "finished_at": sa.case((is_last, sa.func.now()), else_=changes["finished_at"]),
+            "started_at": sa.case((is_last, jobs.c.started_at), else_=changes["started_at"]),
+            "error_code": sa.case((is_last, ErrorCode.STORAGE_UNAVAILABLE)),
+            "error_message": sa.case((is_last, message)),
         }
         with self._engine.begin() as connection:
-            return _end(connection, lease, AttemptOutcome.RELEASED, changes)
+            return _end(connection, lease, AttemptOutcome.UNSTORED, changes)
+
+    def abandon(self, leases: Iterable[Lease], *, reason: str) -> None:
+        """Let the leases of a process that dies run out now, and note why it does.
+
+        The rescuer takes the jobs back like those of any worker that was lost.
+        """
+        tokens = [lease.token for lease in leases]
+        with self._engine.begin() as connection:
+            connection.execute(
+                attempts.update()
+                .where(attempts.c.token.in_(tokens), attempts.c.ended_at.is_(None))
+                .values(exit_reason=reason)
+            )
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.lease_token.in_(tokens), jobs.c.status == JobStatus.RUNNING)
+                .values(lease_until=sa.func.now())
+            )
+
+
+def _requeue() -> dict[str, Any]:
+    """Send a job back to its queue, or end it if its owner wants that."""
+    is_canceled = jobs.c.cancel_requested_at.is_not(None)
+    return {
+        "status": sa.case((is_canceled, JobStatus.CANCELED), else_=JobStatus.QUEUED),
+        "finished_at": sa.case((is_canceled, sa.func.now())),
+        "started_at": sa.case((is_canceled, jobs.c.started_at)),
+        "iteration": 0,
+    }
 
 
 def _end(
     connection: sa.Connection, lease: Lease, outcome: AttemptOutcome, changes: dict[str, Any]
 ) -> bool:
     """Take a job out of `running`, if the lease still holds it."""
-    ended = connection.execute(
-        jobs.update()
-        .where(
-            jobs.c.id == lease.job_id,
-            jobs.c.status == JobStatus.RUNNING,
-            jobs.c.lease_token == lease.token,
-        )
-        .values({"finished_at": sa.func.now(), "lease_token": None, "lease_until": None} | changes)
+    is_held = (
+        jobs.c.id == lease.job_id,
+        jobs.c.status == JobStatus.RUNNING,
+        jobs.c.lease_token == lease.token,
     )
-    if ended.rowcount == 0:
+    before = sa.select(jobs.c.id, jobs.c.iteration).where(*is_held).with_for_update().subquery()
+    statement = (
+        jobs.update()
+        .where(jobs.c.id == before.c.id, *is_held)
+        .values({"finished_at": sa.func.now(), "lease_token": None, "lease_until": None} | changes)
+        # The job begins anew; the attempt remembers how far it came.
+        .returning(sa.func.greatest(before.c.iteration, jobs.c.iteration))
+    )
+    iteration = connection.execute(statement).scalar_one_or_none()
+    if iteration is None:
         return False
     connection.execute(
         attempts.update()
         .where(attempts.c.job_id == lease.job_id, attempts.c.attempt == lease.attempt)
-        .values(ended_at=sa.func.now(), outcome=outcome)
+        .values(ended_at=sa.func.now(), outcome=outcome, iteration=iteration)
     )
     return True
 

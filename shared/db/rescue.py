@@ -72,8 +72,16 @@ class RescueRepository:
                 )
                 connection.execute(
                     attempts.update()
-                    .where(attempts.c.job_id.in_(ids), attempts.c.ended_at.is_(None))
-                    .values(ended_at=sa.func.now(), outcome=AttemptOutcome.FAILED)
+                    .where(
+                        attempts.c.job_id.in_(ids),
+                        attempts.c.ended_at.is_(None),
+                        jobs.c.id == attempts.c.job_id,
+                    )
+                    .values(
+                        ended_at=sa.func.now(),
+                        outcome=AttemptOutcome.FAILED,
+                        iteration=jobs.c.iteration,
+                    )
                 )
         return ids
 
@@ -100,5 +108,5 @@ class RescueRepository:
         connection.execute(
             attempts.update()
             .where(attempts.c.job_id == row.id, attempts.c.attempt == row.attempt)
-            .values(ended_at=sa.func.now(), outcome=AttemptOutcome.LOST)
+            .values(ended_at=sa.func.now(), outcome=AttemptOutcome.LOST, iteration=row.iteration)
         )

@@ -56,6 +56,8 @@ jobs = sa.Table(
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", sa.Text),
     sa.Column("execution", JSONB),
+    # The job that this one is another try of; without a foreign key, since it may be deleted.
+    sa.Column("retry_of", sa.Text),
     # Whom to tell of what, as the job's owner sees it, and where that is.
     sa.Column("webhook", JSONB(none_as_null=True)),
     sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id")),
@@ -109,11 +111,18 @@ attempts = sa.Table(
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("token", sa.Uuid, nullable=False),
     sa.Column("worker", sa.Text, nullable=False),
+    # Which process of that name, wherever it ran.
+    sa.Column("process", sa.Text),
     # Nothing else ran in the worker.
     sa.Column("is_alone", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("started_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("ended_at", _TIME),
     sa.Column("outcome", sa.Text),
+    # Forwards done when it ended, as far as the worker told.
+    sa.Column("iteration", sa.Integer),
+    # Why the worker's process ended, where somebody knew.
+    sa.Column("exit_reason", sa.Text),
+    sa.Index("ix_attempts_open", "process", postgresql_where=sa.text("ended_at IS NULL")),
 )
 
 # Written by triggers on `jobs`, never by this code; without a foreign key, since it outlives jobs.

@@ -126,3 +126,24 @@ def test_a_dropped_lease_is_held_no_more(bench: Bench, claim: Claim) -> None:
     bench.keeper.fence()
     assert bench.stopped == []
     assert bench.keeper.is_lost(claim.lease)
+
+
+def test_a_cancel_marks_the_job_wherever_it_is(bench: Bench, claim: Claim) -> None:
+    bench.keeper.hold(claim.lease, claimed_at=bench.clock())
+    bench.keeper.cancel("job_of_somebody_else")
+    assert (bench.stopped, bench.keeper.is_canceled(claim.lease)) == ([], False)
+    bench.keeper.cancel(claim.lease.job_id)
+    assert bench.stopped == [claim.lease.job_id]
+    assert bench.keeper.is_canceled(claim.lease)
+    assert not bench.keeper.is_lost(claim.lease)
+
+
+def test_a_job_that_left_the_engine_stays_as_far_as_it_was(
+    bench: Bench, jobs: JobRepository, claim: Claim
+) -> None:
+    bench.keeper.hold(claim.lease, claimed_at=bench.clock())
+    bench.progress = {claim.lease.job_id: 3}
+    bench.keeper.beat()
+    bench.progress = {}
+    bench.keeper.beat()
+    assert jobs.get("tenant", claim.lease.job_id).iteration == 3

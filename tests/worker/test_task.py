@@ -4,102 +4,20 @@ import hashlib
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from cli.standalone.servers import Servers
-from models import CATALOG
-from shared.catalog import Catalog
-from shared.db.jobs import JobRepository
-from shared.db.leases import LeaseRepository
-from shared.db.rescue import RescueRepository
-from shared.db.uploads import UploadRepository
+from shared.db.dispatch import DispatchRepository
 from shared.errors import ErrorCode
-from shared.job import SUSPECTED_AFTER, Job, JobStatus, NewJob
-from shared.storage import ObjectStore, upload_key
+from shared.job import SUSPECTED_AFTER, JobStatus, NewJob
 from tests.fixtures.pictures import picture
 from tests.fixtures.stack import wait_until
-from worker.engine import Engine, EngineConfig, ModelCache
-from worker.lease import LeaseKeeper
-from worker.task import GenerateTask, WorkerIdentity
+from tests.worker.conftest import Bench
 
 MakeJob = Callable[..., NewJob]
-LEASE_S = 60.0
-
-
-@pytest.fixture(scope="session")
-def models() -> ModelCache:
-    return ModelCache(Catalog.load(CATALOG), "cpu")
-
-
-class Bench:
-    """A worker's inside, without Celery."""
-
-    def __init__(self, database: sa.Engine, servers: Servers, models: ModelCache) -> None:
-        self.jobs = JobRepository(database)
-        self.database = database
-        self.leases = LeaseRepository(database, lease_s=LEASE_S)
-        self.engine = Engine(EngineConfig(), models)
-        self.keeper = LeaseKeeper(
-            self.leases,
-            lease_s=LEASE_S,
-            progress=self.engine.progress,
-            stop_job=self.engine.cancel,
-        )
-        self.store = ObjectStore(
-            endpoint=servers.s3_endpoint,
-            public_endpoint=None,
-            region="us-east-1",
-            bucket=servers.s3_bucket,
-            access_key=servers.s3_access_key,
-            secret_key=servers.s3_secret_key,
-        )
-        self.task = GenerateTask(
-            identity=WorkerIdentity(name="bench", device="cpu", versions={"latentq": "test"}),
-            leases=self.leases,
-            keeper=self.keeper,
-            engine=self.engine,
-            store=self.store,
-        )
-
-    def upload(self, data: bytes, *, sha256: str | None = None) -> dict[str, str]:
-        """Store a picture as the API does; returns what a request holds of it."""
-        image = self.note_upload(hashlib.sha256(data).hexdigest())
-        self.store.put(upload_key("tenant", image["id"]), data, content_type="image/png")
-        return image if sha256 is None else image | {"sha256": sha256}
-
-    def note_upload(self, sha256: str = "ab" * 32) -> dict[str, str]:
-        """Have a row of an upload whose bytes are not there."""
-        uploads = UploadRepository(self.database)
-        upload_id = uploads.reserve("tenant", content_type="image/png", num_bytes=9, sha256=sha256)
-        uploads.confirm("tenant", upload_id)
-        return {"id": upload_id, "sha256": sha256}
-
-    def get(self, job_id: str) -> Job:
-        return self.jobs.get("tenant", job_id)
-
-    def run_beside(self, job_id: str) -> threading.Thread:
-        """Run a job in a thread, as Celery does, until its engine steps it."""
-        thread = threading.Thread(target=self.task.run, args=(job_id,))
-        thread.start()
-        wait_until(lambda: self.engine.progress().get(job_id, 0) > 0, timeout_s=20)
-        return thread
-
-    def expire_leases(self) -> None:
-        with self.database.begin() as connection:
-            connection.execute(sa.text("UPDATE jobs SET lease_until = now() - interval '1 s'"))
-        RescueRepository(self.database).take_back_expired_leases()
-
-
-@pytest.fixture
-def bench(database: sa.Engine, servers: Servers, models: ModelCache) -> Iterator[Bench]:
-    bench = Bench(database, servers, models)
-    bench.engine.start()
-    yield bench
-    bench.engine.stop()
 
 
 def test_a_job_ends_with_its_outputs_in_the_store(bench: Bench, make_job: MakeJob) -> None:
@@ -208,6 +126,18 @@ def test_a_worker_that_drains_hands_its_job_back(bench: Bench, make_job: MakeJob
     assert (back.status, back.attempt, back.iteration) == (JobStatus.QUEUED, 1, 0)
 
 
+def test_a_message_that_comes_while_the_worker_leaves_is_left_to_others(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    bench.jobs.insert(job := make_job(steps=2))
+    dispatch = DispatchRepository(bench.database)
+    assert [told.job_id for told in dispatch.pick(job.queue)] == [job.id]
+    bench.task.drain()
+    bench.task.run(job.id)
+    assert (bench.get(job.id).status, bench.get(job.id).attempt) == (JobStatus.QUEUED, 0)
+    assert [told.job_id for told in dispatch.pick(job.queue)] == [job.id]
+
+
 def test_a_suspected_job_waits_for_the_others_to_end_and_runs_alone(
     bench: Bench, make_job: MakeJob
 ) -> None:
@@ -258,27 +188,3 @@ def test_a_job_stops_when_its_worker_learns_that_the_lease_is_gone(
     thread.join(timeout=20)
     back = bench.get(job.id)
     assert (back.status, back.attempt) == (JobStatus.QUEUED, 1)
-
-
-@pytest.mark.parametrize("has_picture", [False, True])
-def test_a_store_that_stays_away_fails_the_job_in_the_end(
-    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, has_picture: bool
-) -> None:
-    monkeypatch.setattr("worker.task.STORAGE_PATIENCE_S", 0.5)
-    monkeypatch.setattr(
-        bench.task,
-        "_store",
-        ObjectStore(
-            endpoint="http://127.0.0.1:1",
-            public_endpoint=None,
-            region="us-east-1",
-            bucket="latentq",
-            access_key="a",
-            secret_key="b",
-        ),
-    )
-    start = {"strength": 0.5, "init_image": bench.note_upload()} if has_picture else {}
-    bench.jobs.insert(job := make_job(steps=2, **start))
-    bench.task.run(job.id)
-    failed = bench.get(job.id)
-    assert (failed.status, failed.error_code) == (JobStatus.FAILED, ErrorCode.STORAGE_UNAVAILABLE)

@@ -3,10 +3,11 @@
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Engine
 from worker.engine.model_cache import ModelCache
-from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
+from worker.engine.result import DeviceLost, EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.source import SourceImage
 
 __all__ = [
+    "DeviceLost",
     "Engine",
     "EngineConfig",
     "EngineStopped",

@@ -4,7 +4,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -17,6 +17,8 @@ from worker.engine.batcher import Batcher
 from worker.engine.config import EngineConfig
 from worker.engine.cost import Cost, CostModel
 from worker.engine.intake import Intake
+from worker.engine.lane import predict_left_ms
+from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
 from worker.engine.probe import confirms, probe
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
@@ -72,7 +74,7 @@ class Engine:
         models: ModelCache,
         *,
         costs: CostModel | None = None,
-        on_crash: Callable[[], None] = lambda: None,
+        on_crash: Callable[[BaseException], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.costs = costs or CostModel()
@@ -166,9 +168,16 @@ class Engine:
             if (run := self._runs.get(job_id)) is not None:
                 run.stop = JobCanceled()
 
-    def drain(self) -> None:
-        """Take no more jobs and end those in flight at the next step boundary."""
-        self._refuse(EngineStopped())
+    def drain(self, *, finish_within_s: float = 0.0) -> None:
+        """Take no more jobs; end those in flight at the next step boundary.
+
+        Those that need less time than `finish_within_s`, all of them together, are finished.
+        """
+        with self._lock:
+            left_ms = {run.id: self._predict_left_ms(run) for run in self._runs.values()}
+        self._refuse(
+            EngineStopped(), spare=choose_to_finish(left_ms, within_ms=1000 * finish_within_s)
+        )
 
     def progress(self) -> dict[str, int]:
         """Count the forwards done so far of each job in flight."""
@@ -218,6 +227,7 @@ class Engine:
                 with self.timings.measure("encode_s"):
                     run.trajectories = self._intake.prepare(run.id, run.request, run.source)
             except Exception as error:
+                self.runner.check_device(error, run.request.model)
                 self._end(run, as_job_error(error, "the request could not be prepared"))
             else:
                 self._to_step.put(run)
@@ -260,6 +270,7 @@ class Engine:
             with self.timings.measure("decode_s"):
                 pixels = family.decode(trajectory.latents)
         except Exception as error:
+            self.runner.check_device(error, trajectory.key.model)
             self._end(run, as_job_error(error, "the picture could not be decoded"))
             return
         key = DecodeKey(trajectory.key.model, trajectory.key.latent_shape)
@@ -272,22 +283,30 @@ class Engine:
         del self._stepping[run.id]
         self.batcher.discard(lambda trajectory: trajectory.run_id == run.id)
 
-    def _refuse(self, reason: Exception) -> None:
-        """Take no more jobs, and stop those in flight."""
+    def _predict_left_ms(self, run: _Run) -> float | None:
+        """Predict how long a run's forwards would take alone; None while nothing is known."""
+        parts = [predict_left_ms(self.costs, trajectory) for trajectory in run.trajectories]
+        known = [ms for ms in parts if ms is not None]
+        # Without trajectories it has not been encoded yet.
+        return sum(known) if parts and len(known) == len(parts) else None
+
+    def _refuse(self, reason: Exception, *, spare: Set[int] = frozenset()) -> None:
+        """Take no more jobs, and stop those in flight but the runs to be spared."""
         with self._lock:
             self._refusal = self._refusal or reason
             for run in self._runs.values():
-                run.stop = run.stop or reason
+                if run.id not in spare:
+                    run.stop = run.stop or reason
 
     def _guard(self, stage: Callable[[], None], close_next: Callable[[], None]) -> None:
         """Run a stage to its end; its crash is the end of the engine, and nobody waits in vain."""
         try:
             with torch.inference_mode():
                 stage()
-        except BaseException:
+        except BaseException as cause:
             log.exception("engine_crashed", stage=stage.__name__)
             # First: whoever leaves at once leaves its jobs to another try elsewhere.
-            self._on_crash()
+            self._on_crash(cause)
             error = InternalFailure("the engine met an error of its own")
             self._refuse(error)
             with self._lock:

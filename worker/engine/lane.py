@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic
 
-from worker.engine.batch import EntryT
+from worker.engine.batch import Entry, EntryT
 from worker.engine.cost import CostModel
 
 #: How much work a job may have left more than another of its tenant for each unit of time that it
@@ -74,7 +74,7 @@ class Lane(Generic[EntryT]):
 
         Source: Demers et al. (1989), fair queueing by finish times, with jobs for packets.
         """
-        left_ms = {seat: self._predict_left_ms(seat.entry) for seat in self.seats}
+        left_ms = {seat: predict_left_ms(self.costs, seat.entry) or 0.0 for seat in self.seats}
         waited_ms = {seat: 1000 * (now - seat.arrived_at) for seat in self.seats}
         own_order = sorted(
             self.seats,
@@ -90,12 +90,6 @@ class Lane(Generic[EntryT]):
             ends_ms[seat] = had_ms[seat.tenant]
         return sorted(own_order, key=lambda seat: (-seat.entry.priority, ends_ms[seat]))
 
-    def _predict_left_ms(self, entry: EntryT) -> float:
-        """Predict how long an entry would take alone; 0 while nothing is known."""
-        size = entry.exact_rows or entry.num_rows
-        ms = self.costs.predict_ms(entry.key, size)
-        return 0.0 if ms is None else ms * -(-entry.num_rows // size) * entry.iterations_left
-
     def _row_cap(self) -> int:
         """Return how many rows may share a forward: one job's, where more would gain nothing."""
         entry = self.seats[0].entry
@@ -104,3 +98,10 @@ class Lane(Generic[EntryT]):
         if not self.costs.gains_from_batching(entry.key, **limits):
             return 1
         return self.costs.row_cap(entry.key, **limits)
+
+
+def predict_left_ms(costs: CostModel, entry: Entry) -> float | None:
+    """Predict how long an entry would take alone to its end; None while nothing is known."""
+    size = entry.exact_rows or entry.num_rows
+    ms = costs.predict_ms(entry.key, size)
+    return None if ms is None else ms * -(-entry.num_rows // size) * entry.iterations_left

@@ -14,6 +14,10 @@ class EngineStopped(Exception):
     """The engine is shutting down; the job can be run again elsewhere."""
 
 
+class DeviceLost(Exception):
+    """Every call of the device fails until the process ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageOutput:
     """One picture, with the seed that makes it again alone."""

@@ -9,6 +9,7 @@ from worker.engine.batch import Batch
 from worker.engine.cost import CostModel
 from worker.engine.device import synchronize
 from worker.engine.model_cache import ModelCache
+from worker.engine.result import DeviceLost
 from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import Trajectory
 
@@ -26,14 +27,31 @@ class Runner:
 
         A batch that cannot be run is halved until the trajectory is found that is to blame; the
         latents of the others are untouched, so they run as if nothing had been.
+
+        Raises:
+            DeviceLost: No batch can be run any more.
         """
         try:
             return list(self._predict(batch))
         except Exception as error:
+            self.check_device(error, batch.entries[0].key.model)
             if len(batch) > 1:
                 first, second = batch.halves()
                 return [*self.predict(first), *self.predict(second)]
             return [as_job_error(error, "the model met an error")]
+
+    def check_device(self, error: Exception, model: str) -> None:
+        """See whether the device still answers after an error of its own.
+
+        Raises:
+            DeviceLost: It does not: the error is not one of the job that met it.
+        """
+        if not isinstance(error, torch.AcceleratorError):
+            return
+        try:
+            self._models.get(model).touch()
+        except torch.AcceleratorError as again:
+            raise DeviceLost("the device answers no more") from again
 
     def _predict(self, batch: Batch[Trajectory]) -> list[Tensor]:
         family = self._models.get(batch.entries[0].key.model)

@@ -26,6 +26,8 @@ class TimeAccount:
     encode_s: float = 0.0
     #: From latents to pixels.
     decode_s: float = 0.0
+    #: When each stage that is under way began; waiting for work is none.
+    began_at: dict[Stage, float] = field(default_factory=dict, repr=False)
 
     @property
     def other_s(self) -> float:
@@ -35,8 +37,14 @@ class TimeAccount:
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
         """Count the time of a block, also of one that fails."""
-        started = self.clock()
+        started = self.began_at[stage] = self.clock()
         try:
             yield
         finally:
+            del self.began_at[stage]
             setattr(self, stage, getattr(self, stage) + self.clock() - started)
+
+    def running_s(self, stage: Stage) -> float:
+        """Return how long a stage has been under way; 0 while it is not."""
+        began_at = self.began_at.get(stage)
+        return 0.0 if began_at is None else self.clock() - began_at

@@ -104,6 +104,8 @@ class Trajectory:
             if self.known is not None:
                 following = self.first + self.iteration + 1
                 self.latents = self.known.restore(self.latents, self.scheduler, following)
+        except torch.AcceleratorError:
+            raise  # the device's error, and nobody's step was to blame
         except Exception as cause:
             self.error = InternalFailure("the sampler met an error")
             self.error.__cause__ = cause

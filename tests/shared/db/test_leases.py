@@ -12,6 +12,7 @@ from shared.errors import ErrorCode
 from shared.job import (
     MAX_LOST_ALONE,
     MAX_LOST_LEASES,
+    MAX_UNSTORED,
     SUSPECTED_AFTER,
     Artifact,
     Claim,
@@ -251,3 +252,41 @@ def test_two_rescuers_at_once_take_each_job_back_once(
     assert sum(len(moved) for moved in moves) == 30
     with database.connect() as connection:
         assert connection.scalar(sa.text("SELECT sum(lost_leases) FROM jobs")) == 30
+
+
+def test_a_job_put_off_for_the_store_fails_for_it_in_the_end(
+    jobs: JobRepository, leases: LeaseRepository, claim: Claim
+) -> None:
+    job_id = claim.lease.job_id
+    for _ in range(MAX_UNSTORED - 1):
+        assert leases.put_off(claim.lease, "the store is away")
+        assert not leases.put_off(claim.lease, "the store is away")
+        waiting = jobs.get("tenant", job_id)
+        assert (waiting.status, waiting.error_code) == (JobStatus.QUEUED, None)
+        assert (waiting.started_at, waiting.finished_at) == (None, None)
+        claim = claim_again(leases, job_id)
+    assert leases.put_off(claim.lease, "the store is away")
+    failed = jobs.get("tenant", job_id)
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, ErrorCode.STORAGE_UNAVAILABLE)
+    assert failed.error_message == "the store is away"
+    assert failed.finished_at is not None
+
+
+def test_a_job_put_off_after_a_cancel_request_is_canceled(
+    jobs: JobRepository, leases: LeaseRepository, claim: Claim
+) -> None:
+    jobs.request_cancel("tenant", claim.lease.job_id)
+    assert leases.put_off(claim.lease, "the store is away")
+    canceled = jobs.get("tenant", claim.lease.job_id)
+    assert (canceled.status, canceled.error_code) == (JobStatus.CANCELED, None)
+
+
+def test_the_leases_of_a_process_that_dies_run_out_at_once(
+    leases: LeaseRepository, rescue: RescueRepository, claim: Claim, database: sa.Engine
+) -> None:
+    leases.beat([Beat(claim.lease.token, 3)])
+    leases.abandon([claim.lease], reason="stalled")
+    assert rescue.take_back_expired_leases() == {claim.lease.job_id: JobStatus.QUEUED}
+    with database.connect() as connection:
+        told = connection.execute(sa.text("SELECT outcome, iteration, exit_reason FROM attempts"))
+        assert [tuple(row) for row in told] == [("lost", 3, "stalled")]

@@ -1,12 +1,20 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InternalFailure, InvalidInput, ModelUnavailable, NonFinite
 from shared.vocab import Determinism
 from tests.worker.engine.conftest import PATIENCE_S, Submit, request, run_alone
-from worker.engine import Engine, EngineConfig, EngineStopped, JobCanceled, ModelCache
+from worker.engine import (
+    DeviceLost,
+    Engine,
+    EngineConfig,
+    EngineStopped,
+    JobCanceled,
+    ModelCache,
+)
 
 
 def test_every_output_of_a_job_arrives_in_order_with_its_own_seed(engine: Engine) -> None:
@@ -137,6 +145,55 @@ def test_draining_hands_every_job_back_and_takes_no_more(engine: Engine) -> None
         engine.submit("late", request())
 
 
+def test_draining_finishes_what_is_nearly_done(models: ModelCache) -> None:
+    engine = Engine(EngineConfig(), models)
+    engine.warm_up("demo")
+    engine.start()
+    long = engine.submit("long", request(sampler="ddpm", steps=1000))
+    short = engine.submit("short", request(sampler="ddpm", steps=40))
+    while engine.progress().get("short", 0) == 0:
+        pass
+    engine.drain(finish_within_s=10)
+    assert short.result(PATIENCE_S).iterations == 40
+    with pytest.raises(EngineStopped):
+        long.result(PATIENCE_S)
+    engine.stop()
+
+
+def test_a_device_that_is_lost_is_told_from_a_job_that_fails(models: ModelCache) -> None:
+    crashes: list[BaseException] = []
+    engine = Engine(EngineConfig(), models, on_crash=crashes.append)
+    family = models.get("demo")
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    broken = [True]
+    original = family.predict
+
+    def predict(*inputs: torch.Tensor) -> torch.Tensor:
+        if broken:
+            raise error
+        return original(*inputs)
+
+    def touch() -> None:
+        raise error
+
+    family.predict = predict
+    engine.start()
+    try:
+        # The device still answers: it was the job.
+        with pytest.raises(InternalFailure):
+            engine.submit("first", request()).result(PATIENCE_S)
+        broken.clear()
+        assert engine.submit("second", request()).result(PATIENCE_S).iterations == 4
+        broken.append(True)
+        family.touch = touch
+        with pytest.raises(InternalFailure):
+            engine.submit("third", request()).result(PATIENCE_S)
+        assert [type(crash) for crash in crashes] == [DeviceLost]
+    finally:
+        engine.stop()
+        del family.predict, family.touch
+
+
 def test_a_job_whose_numbers_explode_fails_alone(
     models: ModelCache, submit_together: Submit
 ) -> None:
@@ -175,8 +232,8 @@ def test_progress_counts_the_forwards_of_all_outputs(models: ModelCache) -> None
 
 
 def test_a_crash_of_the_step_loop_ends_every_job_and_is_reported(models: ModelCache) -> None:
-    crashes: list[str] = []
-    engine = Engine(EngineConfig(), models, on_crash=lambda: crashes.append("crash"))
+    crashes: list[BaseException] = []
+    engine = Engine(EngineConfig(), models, on_crash=crashes.append)
     engine.batcher = None  # type: ignore[assignment] # a fault that the loop cannot expect
     future = engine.submit("job", request())
     engine.start()
@@ -185,4 +242,4 @@ def test_a_crash_of_the_step_loop_ends_every_job_and_is_reported(models: ModelCa
     with pytest.raises(InternalFailure):
         engine.submit("late", request())
     engine.stop()
-    assert crashes == ["crash"]
+    assert [type(crash) for crash in crashes] == [TypeError]

@@ -38,6 +38,14 @@ class StableDiffusion:
         self._vae = self._load(AutoencoderKL, "vae")
         self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor, do_resize=False)
 
+    def touch(self) -> None:
+        """Have the device do the least that it can.
+
+        Raises:
+            torch.AcceleratorError: Not even that works.
+        """
+        torch.ones(1, device=self.device).sum().item()
+
     def encode(self, prompt: str) -> Tensor:
         """Encode one prompt alone; returns [1, T, D].
 
