@@ -154,8 +154,8 @@ class Proxy:
     async def _close(self) -> None:
         self._server.close()
         await self._reset_all()
-        while self._tasks:
-            await asyncio.sleep(0.01)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,23 @@
+"""A LatentQ whose every process and every connection can fail, shared by the scenarios."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.system import System, running_system
+
+
+@pytest.fixture(scope="session")
+def shared_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The servers and processes of all scenarios: they come up once."""
+    with running_system(tmp_path_factory.mktemp("chaos")) as system:
+        yield system
+
+
+@pytest.fixture
+def system(shared_system: System) -> Iterator[System]:
+    """The system, whole before each scenario; what it accepted is judged afterwards."""
+    shared_system.begin()
+    yield shared_system
+    shared_system.heal()
+    shared_system.finish()
