@@ -15,6 +15,7 @@ from api.listing import Place, link_next, read_filters, read_place, write_cursor
 from api.openapi import refusals
 from api.schemas import JobCreate
 from api.services import ServicesOf
+from shared.crash_point import CrashPoint, reached
 from shared.db.jobs import CancelOutcome, JobFilters
 from shared.errors import Conflict, NotFound
 from shared.job import Job, NewJob
@@ -55,6 +56,7 @@ def submit_job(
         body_sha256=None if key is None else fingerprint(body),
     )
     job, is_replay = services.jobs.insert(new)
+    reached(CrashPoint.AFTER_SUBMIT)
     if is_replay:
         response.headers["Idempotent-Replayed"] = "true"
     else:

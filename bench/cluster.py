@@ -34,7 +34,7 @@ from shared.db.session import make_engine
 HOST = "127.0.0.1"
 TENANT = "cluster"
 #: How long a process may take to serve, or to end, in seconds.
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 100.0
 POLL_S = 0.02
 #: What a worker and a dispatcher log when they serve.
 _READY = {"worker": " ready.", "dispatcher": "dispatcher_started"}
@@ -77,7 +77,7 @@ class Cluster:
         self._processes: dict[str, ForkServerProcess] = {}
 
     def __enter__(self) -> Self:
-        forkserver.ensure_running()
+        warm_up()
         database = make_engine(self.servers.database_url)
         upgrade(database)
         KeyRepository(database).ensure(self.api_key, tenant=TENANT, name="cluster")
@@ -189,6 +189,11 @@ class Cluster:
         if pid is not None and self.is_running(name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def warm_up() -> None:
+    """Have the process that all others are forked off load what they need, in the background."""
+    forkserver.ensure_running()
 
 
 def wait_until(condition: Callable[[], T], *, timeout_s: float) -> T:

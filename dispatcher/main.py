@@ -5,13 +5,13 @@ import threading
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
+from shared import crash_point
 from shared.db.dispatch import DispatchRepository
 from shared.db.rescue import RescueRepository
-from shared.db.session import make_engine
+from shared.db.session import DATABASE_AWAY, make_engine
 from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
 from shared.queue import JobQueue
@@ -37,7 +37,7 @@ class Dispatcher:
         """Do one round: SQL first, so that a Redis that is away delays only what needs it.
 
         Raises:
-            OperationalError: PostgreSQL is away.
+            DATABASE_AWAY: PostgreSQL is away.
             ServiceUnavailable: Redis is away.
         """
         for job_id, status in self._rescuer.run_once().items():
@@ -56,6 +56,7 @@ def main() -> None:
     """
     settings = DispatcherSettings.read()
     configure_logging("dispatcher")
+    crash_point.arm(settings.crash_at)
     dispatcher = Dispatcher(
         make_engine(settings.database_url.get_secret_value(), pool_size=2),
         JobQueue(settings.redis_url.get_secret_value()),
@@ -68,7 +69,7 @@ def main() -> None:
     while not stopping.is_set():
         try:
             dispatcher.run_once()
-        except OperationalError:
+        except DATABASE_AWAY:
             log.warning("postgresql_away")
             stopping.wait(1.0)
         except ServiceUnavailable as error:

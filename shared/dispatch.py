@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from shared.crash_point import CrashPoint, reached
 from shared.db.dispatch import Announcement, DispatchRepository
 from shared.queue import JobQueue
 
@@ -17,7 +18,10 @@ def dispatch(repository: DispatchRepository, queue: JobQueue) -> int:
     """
     announced = 0
     for name in repository.waiting_queues():
-        announced += send(queue, repository.pick(name))
+        picked = repository.pick(name)
+        if picked:
+            reached(CrashPoint.AFTER_DISPATCH)
+        announced += send(queue, picked)
     return announced
 
 

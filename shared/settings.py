@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared.crash_point import CrashPoint
 from shared.errors import ConfigurationError
 
 PREFIX = "LATENTQ_"
@@ -81,14 +82,23 @@ class CatalogSettings(Settings):
     catalog: Path | None = None
 
 
-class ApiSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
+class CrashSettings(Settings):
+    """Tests only."""
+
+    #: Where the process dies.
+    crash_at: CrashPoint | None = None
+
+
+class ApiSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings, CrashSettings):
     """Everything that `latentq api` reads."""
 
     #: How long a presigned link works, in seconds.
     link_ttl_s: int = Field(default=3600, ge=60, le=604_800)
 
 
-class WorkerSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
+class WorkerSettings(
+    DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings, CrashSettings
+):
     """Everything that `latentq worker` reads."""
 
     #: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
@@ -101,7 +111,7 @@ class WorkerSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSe
     grace_s: float = Field(default=8.0, ge=1.0, le=600.0)
 
 
-class DispatcherSettings(DatabaseSettings, RedisSettings, CatalogSettings):
+class DispatcherSettings(DatabaseSettings, RedisSettings, CatalogSettings, CrashSettings):
     """Everything that `latentq dispatcher` reads."""
 
     #: After how long a message that nobody claimed is sent again, in seconds.

@@ -16,6 +16,7 @@ import transformers
 from celery import signals
 
 from models import CATALOG
+from shared import crash_point
 from shared.catalog import Catalog
 from shared.db.leases import LeaseRepository, WorkerRepository
 from shared.db.session import make_engine
@@ -40,6 +41,7 @@ def main(*, name: str) -> None:
     """
     settings = WorkerSettings.read()
     configure_logging(name)
+    crash_point.arm(settings.crash_at)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = _pick_device(settings.device)
     catalog = Catalog.load(settings.catalog or CATALOG)

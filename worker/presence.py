@@ -3,9 +3,9 @@
 import threading
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from shared.db.leases import WorkerRepository
+from shared.db.session import DATABASE_AWAY
 
 #: The dispatcher forgets a worker after some of these, in seconds.
 INTERVAL_S = 10.0
@@ -43,7 +43,7 @@ class Presence:
         self._thread.join()
         try:
             self._workers.leave(self._worker_id)
-        except OperationalError:
+        except DATABASE_AWAY:
             log.warning("presence_failed")
 
     def _run(self) -> None:
@@ -52,7 +52,7 @@ class Presence:
                 self._workers.beat(
                     self._worker_id, device=self._device, queues=self._queues, slots=self._slots
                 )
-            except OperationalError:
+            except DATABASE_AWAY:
                 log.warning("presence_failed")
             if self._stopping.wait(INTERVAL_S):
                 return

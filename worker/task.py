@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import stamina
 import structlog
-from sqlalchemy.exc import OperationalError
 
+from shared.crash_point import CrashPoint, reached
 from shared.db.leases import LeaseRepository
+from shared.db.session import DATABASE_AWAY
 from shared.errors import ErrorCode, InvalidInput, JobError, NotFound, StorageUnavailable
 from shared.job import Artifact, Claim, Lease, Success
 from shared.request import InputImage
@@ -87,6 +88,7 @@ class GenerateTask:
         claimed_at = self._clock()
         claim = self._leases.claim(job_id, worker=self._identity.name)
         if claim is not None:
+            reached(CrashPoint.AFTER_CLAIM)
             self._keeper.hold(claim.lease, claimed_at=claimed_at)
         return claim
 
@@ -109,6 +111,7 @@ class GenerateTask:
                 lease.job_id, claim.request, source, tenant=claim.tenant
             ).result()
             success = self._store_result(claim, result)
+            reached(CrashPoint.AFTER_UPLOAD)
         except LeaseLost:
             log.warning("result_discarded")
         except JobCanceled:
@@ -237,7 +240,7 @@ class GenerateTask:
         A statement whose answer was lost finds on its second try that it had been carried out.
         """
         for attempt in stamina.retry_context(
-            OperationalError, attempts=None, timeout=DATABASE_PATIENCE_S
+            DATABASE_AWAY, attempts=None, timeout=DATABASE_PATIENCE_S
         ):
             with attempt:
                 if end():

@@ -10,19 +10,21 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import sqlalchemy as sa
 
-from bench.cluster import TENANT, Cluster, Program, wait_until
+from bench.cluster import TENANT, Cluster, Program, wait_until, warm_up
 from cli.standalone.child import Child
 from cli.standalone.servers import Servers
 from cli.standalone.state import DataDir
 from latentq_client import Client
 from shared.db.jobs import JobRepository
 from shared.db.session import make_engine
-from shared.job import Job, JobStatus
+from shared.job import Job, JobStatus, NewJob, PresetRef
 from shared.queue import JobQueue
+from shared.request import GenerationRequest
 from shared.storage import ObjectStore
 from tests.chaos.evidence import fetch_file, read_history, sample_queue
 from tests.chaos.history import History, QueueSample, check
@@ -38,6 +40,8 @@ QUEUE = "demo.interactive"
 #: What runs unless a scenario says otherwise.
 PROCESSES = ("api", "dispatcher", "worker-1", "worker-2")
 WORKERS = ("worker-1", "worker-2")
+#: What a process may take to do what it could do at once, on a machine with other work, in seconds.
+SLACK_S = 1.0
 #: No scenario waits longer for something that has no bound of its own, in seconds.
 PATIENCE_S = 60.0
 #: Steps of a job that takes a few seconds.
@@ -127,6 +131,12 @@ class System:
         violations = check(self.history())
         assert not violations, "\n".join(map(str, violations))
 
+    def abandon(self) -> None:
+        """Judge nothing of what was accepted: the scenario broke it on purpose."""
+        for job_id in self.accepted:
+            self.jobs.request_cancel(TENANT, job_id)
+        self.accepted = []
+
     def history(self) -> History:
         """Read what became of the jobs accepted in this scenario."""
         fetch = partial(fetch_file, self.store)
@@ -159,9 +169,27 @@ class System:
         assert answer.status_code == 202, answer.text
         return self.accepted[-1]
 
+    def insert(self, *, tenant: str = TENANT, **fields: Any) -> str:
+        """Store a job past the API, which would announce it; it counts as accepted."""
+        size = {"model": "demo", "schedule": "native", "width": 64, "height": 64}
+        new = NewJob(
+            id=f"job_{uuid4().hex}",
+            tenant=tenant,
+            queue=QUEUE,
+            request=GenerationRequest.model_validate(self._fill(size | fields)),
+            preset=PresetRef("balanced", 1),
+            metadata={},
+        )
+        self.jobs.insert(new)
+        self.accepted.append(new.id)
+        return new.id
+
     def get(self, job_id: str) -> Job:
         """Read a job, past the API."""
-        return self.jobs.get(TENANT, job_id)
+        query = sa.text("SELECT tenant FROM jobs WHERE id = :id")
+        with self.database.connect() as connection:
+            tenant = connection.execute(query, {"id": job_id}).scalar_one()
+        return self.jobs.get(tenant, job_id)
 
     def status(self, job_id: str) -> JobStatus:
         """Read a job's status, past the API."""
@@ -256,6 +284,7 @@ class System:
 @contextmanager
 def running_system(folder: Path) -> Iterator[System]:
     """Start servers and processes, and stop them in the end."""
+    warm_up()  # takes the longest, and needs nobody
     with DataDir(folder) as data_dir, ProxyLoop() as loop, Servers(data_dir) as servers:
         system = System(data_dir, servers, loop)
         with system.cluster:
