@@ -10,11 +10,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Self, TypeVar
@@ -134,10 +135,11 @@ class Cluster:
         self.wait_for_end(name)
 
     def freeze(self, name: str) -> None:
-        """Stop a process where it stands."""
+        """Stop a process where it stands; one that has ended stays as it is."""
         self._signal(name, signal.SIGSTOP)
-        process = psutil.Process(self._processes[name].pid)
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, timeout_s=READY_TIMEOUT_S)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self._processes[name].pid)
+            wait_until(lambda: process.status() == psutil.STATUS_STOPPED, timeout_s=READY_TIMEOUT_S)
 
     def thaw(self, name: str) -> None:
         """Let a frozen process go on."""
@@ -212,6 +214,7 @@ def wait_until(condition: Callable[[], T], *, timeout_s: float) -> T:
 
 def _run(program: Program, environment: Mapping[str, str], log_path: Path) -> None:
     """Be a process of the cluster."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     names = [name for name in os.environ if name.startswith("LATENTQ_")]  # noqa: TID251 - not read
     for name in names:
         del os.environ[name]  # noqa: TID251
@@ -219,3 +222,11 @@ def _run(program: Program, environment: Mapping[str, str], log_path: Path) -> No
     with log_path.open("ab") as log:
         os.dup2(log.fileno(), sys.stderr.fileno())
     program()
+
+
+def _end_with_parent() -> None:
+    """Leave nothing behind when whoever started the cluster is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

@@ -1,6 +1,7 @@
 """A LatentQ whose every process and every connection can fail, shared by the scenarios."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +22,10 @@ def system(shared_system: System) -> Iterator[System]:
     yield shared_system
     shared_system.heal()
     shared_system.finish()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give scenarios time: the first one waits until all processes have loaded what they need."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
