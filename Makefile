@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CHAOS_SECONDS ?= 60
+CHAOS_SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all bench check fix lock clean
+.PHONY: help install demo test test-all chaos bench check fix lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,9 +34,13 @@ test: install ## Run the core tests against real PostgreSQL, Valkey and SeaweedF
 test-all: install ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest
 
-bench: install ## Measure how fast the engine is, and whether it keeps its size; needs a quiet machine
+chaos: install ## Break everything at random for CHAOS_SECONDS, by CHAOS_SEED, and judge what became of the jobs
+	$(BIN)/python -m tests.chaos.campaign --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
+
+bench: install ## Measure how fast the engine is, whether it keeps its size, how soon failures are over; needs a quiet machine
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.soak
+	$(BIN)/python -m bench.recovery
 
 check: install ## Lint, types, import rules, dependencies
 	$(BIN)/ruff check .

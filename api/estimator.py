@@ -3,10 +3,10 @@
 import threading
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from shared.catalog import Catalog
 from shared.db.costs import CostRepository
+from shared.db.session import DATABASE_AWAY
 from shared.estimate import Fleet
 from shared.queue import queue_of
 from shared.request import GenerationRequest
@@ -54,7 +54,7 @@ class Estimator:
         while True:
             try:
                 self.refresh()
-            except OperationalError:
+            except DATABASE_AWAY:
                 log.warning("fleet_unknown")
             if self._stopping.wait(INTERVAL_S):
                 return

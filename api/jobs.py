@@ -15,6 +15,7 @@ from api.openapi import refusals
 from api.schemas import JobCreate
 from api.services import ServicesOf
 from api.webhooks import read_webhook
+from shared.crash_point import CrashPoint, reached
 from shared.db.jobs import CancelOutcome, JobFilters
 from shared.errors import Conflict, NotFound
 from shared.job import Job, NewJob
@@ -59,6 +60,7 @@ def submit_job(
         webhook=webhook,
     )
     job, is_replay = services.jobs.insert(new)
+    reached(CrashPoint.AFTER_SUBMIT)
     if is_replay:
         response.headers["Idempotent-Replayed"] = "true"
     else:

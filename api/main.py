@@ -25,6 +25,7 @@ from api.services import Services
 from api.submission import Resolver
 from api.tokens import TokenCounter
 from models import CATALOG
+from shared import crash_point
 from shared.catalog import Catalog
 from shared.db.costs import CostRepository
 from shared.db.dispatch import DispatchRepository
@@ -82,6 +83,7 @@ def main(*, host: str, port: int) -> None:
     """
     settings = ApiSettings.read()
     configure_logging("api")
+    crash_point.arm(settings.crash_at)
     database = make_engine(settings.database_url.get_secret_value(), pool_size=POOL_SIZE)
     queue = JobQueue(settings.redis_url.get_secret_value())
     nudger = Nudger(DispatchRepository(database), queue)

@@ -4,9 +4,9 @@ import queue
 import threading
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from shared.db.dispatch import DispatchRepository
+from shared.db.session import DATABASE_AWAY
 from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
 from shared.queue import JobQueue
@@ -61,7 +61,7 @@ class Nudger:
             try:
                 self._send_cancels()
                 dispatch(self._repository, self._job_queue)
-            except (OperationalError, ServiceUnavailable) as error:
+            except (*DATABASE_AWAY, ServiceUnavailable) as error:
                 log.warning("nudge_failed", error=type(error).__name__)
 
     def _send_cancels(self) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from dispatcher.hosts import PER_HOST, Hosts
 from dispatcher.message import write_body, write_headers
@@ -17,6 +16,7 @@ from dispatcher.outbound import TOTAL_TIMEOUT_S, Answer, Outbound
 from dispatcher.retries import MAX_TRIES, retry_in_s
 from shared.db.deliveries import Attempt, DeliveryClaim, DeliveryRepository
 from shared.db.jobs import JobRepository
+from shared.db.session import DATABASE_AWAY
 from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
 from shared.webhook import Outcome
@@ -133,7 +133,7 @@ class Deliverer:
         self._collect()
         try:
             self._record()
-        except OperationalError:
+        except DATABASE_AWAY:
             log.warning("postgresql_away")
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -143,7 +143,7 @@ class Deliverer:
                 self._wake.clear()
                 try:
                     self.run_once()
-                except OperationalError:
+                except DATABASE_AWAY:
                     log.warning("postgresql_away")
                     self._stopping.wait(1.0)
                 self._wake.wait(TICK_S)
@@ -167,7 +167,7 @@ class Deliverer:
             error = future.exception()
             if error is None:
                 answer = future.result()
-            elif isinstance(error, OperationalError):
+            elif isinstance(error, DATABASE_AWAY):
                 answer = Answer(Outcome.INTERRUPTED)
             else:
                 # Its kind alone: its text may quote the job.

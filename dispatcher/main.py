@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from dispatcher import cleaner, sweeper
 from dispatcher.cleaner import Cleaner
@@ -19,13 +18,14 @@ from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
 from dispatcher.rounds import Rounds
 from dispatcher.sweeper import Sweeper
+from shared import crash_point
 from shared.db.deletions import DeletionRepository
 from shared.db.deliveries import DeliveryRepository
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.rescue import RescueRepository
 from shared.db.retention import RetentionRepository
-from shared.db.session import make_engine
+from shared.db.session import DATABASE_AWAY, make_engine
 from shared.db.webhooks import WebhookSecretRepository
 from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
@@ -54,7 +54,7 @@ class Dispatcher:
         """Do one round: SQL first, so that a Redis that is away delays only what needs it.
 
         Raises:
-            OperationalError: PostgreSQL is away.
+            DATABASE_AWAY: PostgreSQL is away.
             ServiceUnavailable: Redis is away.
         """
         for job_id, status in self._rescuer.run_once().items():
@@ -73,6 +73,7 @@ def main() -> None:
     """
     settings = DispatcherSettings.read()
     configure_logging("dispatcher")
+    crash_point.arm(settings.crash_at)
     # A connection for the loop, and one for each service with a pace of its own.
     database = make_engine(settings.database_url.get_secret_value(), pool_size=2)
     dispatcher = Dispatcher(
@@ -93,7 +94,7 @@ def main() -> None:
     while not stopping.is_set():
         try:
             dispatcher.run_once()
-        except OperationalError:
+        except DATABASE_AWAY:
             log.warning("postgresql_away")
             stopping.wait(1.0)
         except ServiceUnavailable as error:

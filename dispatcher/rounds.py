@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy.exc import OperationalError
+
+from shared.db.session import DATABASE_AWAY
 
 #: How long a round that is under way may hold up the end of the process, in seconds.
 STOP_PATIENCE_S = 1.0
@@ -38,7 +39,7 @@ class Rounds:
         while True:
             try:
                 self._run_once()
-            except OperationalError:
+            except DATABASE_AWAY:
                 log.warning("postgresql_away", service=self._name)
             except Exception:
                 # One service that fails must not take the others with it.

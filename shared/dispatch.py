@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from shared.crash_point import CrashPoint, reached
 from shared.db.dispatch import MAX_PICK, Announcement, DispatchRepository
 from shared.queue import JobQueue
 
@@ -20,7 +21,10 @@ def dispatch(repository: DispatchRepository, queue: JobQueue) -> int:
     for name in repository.waiting_queues():
         num_picked = MAX_PICK
         while num_picked == MAX_PICK:  # fewer, and the window is full or the queue is empty
-            num_picked = send(queue, repository.pick(name))
+            picked = repository.pick(name)
+            if picked:
+                reached(CrashPoint.AFTER_DISPATCH)
+            num_picked = send(queue, picked)
             announced += num_picked
     return announced
 

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared.crash_point import CrashPoint
 from shared.errors import ConfigurationError
 
 PREFIX = "LATENTQ_"
@@ -90,8 +91,20 @@ class WebhookSettings(Settings):
     webhook_allow_loopback: bool = False
 
 
+class CrashSettings(Settings):
+    """Tests only."""
+
+    #: Where the process dies.
+    crash_at: CrashPoint | None = None
+
+
 class ApiSettings(
-    DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings, WebhookSettings
+    DatabaseSettings,
+    RedisSettings,
+    StorageSettings,
+    CatalogSettings,
+    WebhookSettings,
+    CrashSettings,
 ):
     """Everything that `latentq api` reads."""
 
@@ -99,7 +112,9 @@ class ApiSettings(
     link_ttl_s: int = Field(default=3600, ge=60, le=604_800)
 
 
-class WorkerSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
+class WorkerSettings(
+    DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings, CrashSettings
+):
     """Everything that `latentq worker` reads."""
 
     #: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
@@ -115,7 +130,12 @@ class WorkerSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSe
 
 
 class DispatcherSettings(
-    DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings, WebhookSettings
+    DatabaseSettings,
+    RedisSettings,
+    StorageSettings,
+    CatalogSettings,
+    WebhookSettings,
+    CrashSettings,
 ):
     """Everything that `latentq dispatcher` reads."""
 

@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy.exc import OperationalError
-
+from shared.db.session import DATABASE_AWAY
 from shared.errors import ServiceUnavailable
 
 #: How often the backlog is looked at, in seconds.
@@ -69,7 +68,7 @@ class Backlog:
         try:
             announced = self._announced()
             self._ping()
-        except (OperationalError, ServiceUnavailable):
+        except (*DATABASE_AWAY, ServiceUnavailable):
             self.since = None  # a new process would see no more
             return
         if not any(announced.get(queue) for queue in self._queues):

@@ -3,9 +3,9 @@
 from collections.abc import Hashable, Iterable, Iterator
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from shared.db.costs import CostRepository
+from shared.db.session import DATABASE_AWAY
 from shared.estimate import CostCell, Stage, Workload
 from worker.engine.cost import Cost, CostModel
 from worker.engine.trajectory import BatchKey, DecodeKey
@@ -30,7 +30,7 @@ class CostKeeper:
         """Return what workers on this kind of device knew of a model; nothing if SQL is away."""
         try:
             cells = self._repository.load(model=model_id, device=self._device)
-        except OperationalError:
+        except DATABASE_AWAY:
             log.warning("costs_not_loaded", model=model_id)
             return []
         self._note(cells)
@@ -41,7 +41,7 @@ class CostKeeper:
         self._saved = {place: ms for place, ms in self._saved.items() if place[0] != model_id}
         try:
             self._repository.forget(model=model_id, device=self._device)
-        except OperationalError:
+        except DATABASE_AWAY:
             log.warning("costs_not_forgotten", model=model_id)
 
     def save(self) -> None:

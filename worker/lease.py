@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from shared.db.leases import Beat, BeatAnswer, LeaseRepository
+from shared.db.session import DATABASE_AWAY
 from shared.job import Lease
 
 #: Progress is written this often while it changes, in seconds.
@@ -112,7 +112,7 @@ class LeaseKeeper:
         """Send one heartbeat for everything held, and act on the answer.
 
         Raises:
-            OperationalError: The database does not answer.
+            DATABASE_AWAY: The database does not answer.
         """
         progress = self._progress()
         with self._lock:
@@ -184,7 +184,7 @@ class LeaseKeeper:
                 continue
             try:
                 self.beat()
-            except OperationalError:
+            except DATABASE_AWAY:
                 log.warning("heartbeat_failed")
 
     def _run_fence(self) -> None:

@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from models import CATALOG
+from shared import crash_point
 from shared.catalog import Catalog
 from shared.db.costs import CostRepository
 from shared.db.dispatch import DispatchRepository
@@ -51,6 +52,7 @@ def main(*, name: str) -> NoReturn:
     """
     settings = WorkerSettings.read()
     configure_logging(name)
+    crash_point.arm(settings.crash_at)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = _pick_device(settings.device)
     catalog = Catalog.load(settings.catalog or CATALOG)

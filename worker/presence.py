@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from shared.db.leases import WorkerRepository
+from shared.db.session import DATABASE_AWAY
 
 #: The dispatcher forgets a worker after some of these, in seconds.
 INTERVAL_S = 10.0
@@ -49,7 +49,7 @@ class Presence:
         try:
             self._workers.leave(self._worker_id)
             self._save_costs()
-        except OperationalError:
+        except DATABASE_AWAY:
             log.warning("presence_failed")
 
     def _run(self) -> None:
@@ -59,7 +59,7 @@ class Presence:
                     self._worker_id, device=self._device, queues=self._queues, slots=self._slots
                 )
                 self._save_costs()
-            except OperationalError:
+            except DATABASE_AWAY:
                 log.warning("presence_failed")
             if self._stopping.wait(INTERVAL_S):
                 return

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import stamina
 import structlog
-from sqlalchemy.exc import OperationalError
 
+from shared.crash_point import CrashPoint, reached
 from shared.db.leases import LeaseRepository
+from shared.db.session import DATABASE_AWAY
 from shared.errors import ErrorCode, InvalidInput, JobError, NotFound, StorageUnavailable
 from shared.job import Artifact, Claim, Lease, Success
 from shared.request import InputImage
@@ -111,6 +112,7 @@ class GenerateTask:
             job_id, worker=self._identity.name, process=self._identity.process
         )
         if claim is not None:
+            reached(CrashPoint.AFTER_CLAIM)
             self._keeper.hold(claim.lease, claimed_at=claimed_at)
         return claim
 
@@ -132,6 +134,7 @@ class GenerateTask:
                 return
             result = self._generate(claim)
             success = self._store_result(claim, result)
+            reached(CrashPoint.AFTER_UPLOAD)
             self._check(lease)
         except LeaseLost:
             log.warning("result_discarded")
@@ -298,7 +301,7 @@ class GenerateTask:
         A statement whose answer was lost finds on its second try that it had been carried out.
         """
         for attempt in stamina.retry_context(
-            OperationalError, attempts=None, timeout=DATABASE_PATIENCE_S
+            DATABASE_AWAY, attempts=None, timeout=DATABASE_PATIENCE_S
         ):
             with attempt:
                 if end():

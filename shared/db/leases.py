@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
+from shared.crash_point import CrashPoint, reached
 from shared.db.rows import artifact_values
 from shared.db.tables import artifacts, attempts, jobs, tenants, workers
 from shared.errors import ErrorCode
@@ -173,7 +174,9 @@ class LeaseRepository:
             if not _end(connection, lease, AttemptOutcome.SUCCEEDED, changes):
                 return False
             connection.execute(artifacts.insert(), rows)
-            return True
+            reached(CrashPoint.BEFORE_FINISH_COMMIT)
+        reached(CrashPoint.AFTER_FINISH_COMMIT)
+        return True
 
     def fail(self, lease: Lease, code: ErrorCode, message: str) -> bool:
         """End a job with an error that its owner will read."""

@@ -1,7 +1,11 @@
 """Connections to PostgreSQL."""
 
 import sqlalchemy as sa
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+#: What a statement raises when PostgreSQL is away, or holds up all connections that there are.
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 #: How long a new connection may take, in seconds.
 CONNECT_TIMEOUT_S = 3
 #: No statement of ours takes longer unless something is wrong, in milliseconds.

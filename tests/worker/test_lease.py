@@ -3,11 +3,13 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
 from shared.db.session import make_engine
 from shared.job import Claim, NewJob
+from tests.fixtures.stack import wait_until
 from worker.lease import SELF_FENCE, LeaseKeeper
 
 LEASE_S = 60.0
@@ -147,3 +149,23 @@ def test_a_job_that_left_the_engine_stays_as_far_as_it_was(
     bench.progress = {}
     bench.keeper.beat()
     assert jobs.get("tenant", claim.lease.job_id).iteration == 3
+
+
+def test_a_keeper_outlives_a_time_without_any_free_connection(
+    bench: Bench, claim: Claim, database_url: str, jobs: JobRepository
+) -> None:
+    engine = make_engine(database_url, pool_size=1)
+    engine.pool._timeout = 0.01  # type: ignore[attr-defined]
+    held = [engine.connect(), engine.connect()]
+    keeper = bench.make_keeper(LeaseRepository(engine, lease_s=LEASE_S))
+    keeper.hold(claim.lease, claimed_at=bench.clock())
+    bench.progress[claim.lease.job_id] = 3
+    with capture_logs() as logs:
+        keeper.start()
+        wait_until(lambda: logs, timeout_s=20)
+    assert logs[0]["event"] == "heartbeat_failed"
+    for connection in held:
+        connection.close()
+    wait_until(lambda: jobs.get("tenant", claim.lease.job_id).iteration == 3, timeout_s=20)
+    keeper.stop()
+    engine.dispose()

@@ -1,0 +1,77 @@
+"""A device that takes its time and computes nothing.
+
+A worker with it does all that a worker does but the arithmetic: queues, leases and stores are
+exercised by many workers on a machine that could not run one model fast enough.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import worker.main
+from shared.catalog import ModelSpec
+from worker.engine import model_cache
+from worker.engine.samplers import load_native
+
+#: What a prompt becomes, [1, T, D]: as small as it may be.
+PROMPT_SHAPE = (1, 2, 2)
+NUM_CHANNELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedDevice:
+    """Makes models out of catalog entries, in place of a family that loads weights."""
+
+    #: How long a forward takes, however many rows it has.
+    step_s: float
+
+    def __call__(self, spec: ModelSpec, device: str) -> "SimulatedModel":
+        """Make a model."""
+        return SimulatedModel(spec, device, self.step_s)
+
+
+class SimulatedModel:
+    """A family's interface without weights; what it draws is one flat color for each seed."""
+
+    def __init__(self, spec: ModelSpec, device: str, step_s: float) -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.dtype = torch.float32
+        self.scheduler = load_native(spec.path)
+        self._step_s = step_s
+
+    def encode(self, _prompt: str) -> Tensor:
+        """Return [1, T, D]."""
+        return torch.zeros(PROMPT_SHAPE)
+
+    def latents(self, *, width: int, height: int, generator: torch.Generator) -> Tensor:
+        """Draw one number and fill [1, C, h, w] with it."""
+        factor = self.spec.latent_factor
+        level = torch.randn((1, 1, 1, 1), generator=generator)
+        return level.expand(1, NUM_CHANNELS, height // factor, width // factor).contiguous()
+
+    def predict(self, latents: Tensor, _timesteps: Tensor, _prompt_embeds: Tensor) -> Tensor:
+        """Take the time of a forward; predicts no noise. [B, C, h, w]"""
+        time.sleep(self._step_s)
+        return torch.zeros_like(latents)
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Paint all pixels [H, W, 3] alike."""
+        factor = self.spec.latent_factor
+        height, width = (side * factor for side in latents.shape[-2:])
+        level = int(latents[0, 0, 0, 0].abs().clamp(max=1) * 255)
+        return np.full((height, width, 3), level, dtype=np.uint8)
+
+
+def run_worker(name: str, step_s: float) -> None:
+    """Run a worker whose device is simulated, for the whole life of this process."""
+    # A worker offers no choice of family, since none of its users has one.
+    model_cache._FAMILIES = dict.fromkeys(
+        model_cache._FAMILIES,
+        SimulatedDevice(step_s),  # type: ignore[arg-type]
+    )
+    worker.main.main(name=name)

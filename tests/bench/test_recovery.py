@@ -1,0 +1,45 @@
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import bench.recovery
+from bench.recovery import Figure, find_missed, measure
+
+
+class Stopwatch:
+    """A trial whose every measurement takes as long as it is told."""
+
+    def __init__(self, *seconds: float) -> None:
+        self._seconds = list(seconds)
+
+    def _take(self, **_: bool) -> float:
+        self._seconds.append(self._seconds.pop(0))
+        return self._seconds[-1]
+
+    kill_worker = restart_redis = restart_postgres = cancel = drain = _take
+
+
+def test_every_figure_has_as_many_trials_as_were_asked_for() -> None:
+    figures = measure(Stopwatch(0.01, 0.03), 4)
+    assert len(figures) == 6
+    assert all(one.seconds == [0.01, 0.03, 0.01, 0.03] for one in figures.values())
+    assert find_missed(figures) == []
+
+
+def test_one_slow_trial_misses_the_target() -> None:
+    figures = {"fast": Figure([1.0, 1.0], at_most=2), "slow": Figure([1.0, 2.1], at_most=2)}
+    assert find_missed(figures) == ["slow"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_first_look_measures_everything(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(bench.recovery.main)
+    result = CliRunner().invoke(app, ["--quick", "--json", str(tmp_path / "figures")])
+    assert result.exit_code in (0, 1), result.output
+    assert len(json.loads((tmp_path / "figures").read_text())["figures"]) == 6
+    assert "2 trials of each failure" in result.output

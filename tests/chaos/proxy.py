@@ -1,0 +1,166 @@
+"""A TCP proxy that can be told to misbehave as networks do."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+#: How long the loop may take to carry out an order, in seconds.
+ORDER_TIMEOUT_S = 10
+
+T = TypeVar("T")
+
+
+class ProxyLoop:
+    """The thread that all proxies of a session share."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, order: Coroutine[Any, Any, T]) -> T:
+        """Have the thread carry out an order, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(order, self._loop).result(ORDER_TIMEOUT_S)
+
+
+@dataclass(eq=False)
+class _Connection:
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    #: What either side sends is lost, and neither is told.
+    is_silent: bool = False
+
+    def reset(self) -> None:
+        for end in (self.client, self.server):
+            _reset(end)
+
+
+class Proxy:
+    """Carries bytes between clients and one server on this machine."""
+
+    def __init__(self, loop: ProxyLoop, target_port: int) -> None:
+        self._loop = loop
+        self._target_port = target_port
+        self._connections: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._delay_s = 0.0
+        self._refuses = False
+        self._is_black_hole = False
+        self._replies_to_lose = 0
+        self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def heal(self) -> None:
+        """Carry everything again; connections that lost bytes are reset."""
+        self._loop.run(self._heal())
+
+    def delay(self, seconds: float) -> None:
+        """Hold every chunk up, in both directions."""
+        self._delay_s = seconds
+
+    def reset(self) -> None:
+        """Break all connections off; new ones work."""
+        self._loop.run(self._reset_all())
+
+    def refuse(self) -> None:
+        """Break all connections off, and new ones too."""
+        self._refuses = True
+        self.reset()
+
+    def black_hole(self) -> None:
+        """Lose everything on old connections and new ones, and tell nobody."""
+        self._is_black_hole = True
+        self.half_open()
+
+    def half_open(self) -> None:
+        """Lose everything on the connections of now, and tell nobody; new ones work."""
+        self._loop.run(self._silence_all())
+
+    def lose_replies(self, number: int) -> None:
+        """Break the connection off instead of the server's next replies: the request was heard."""
+        self._replies_to_lose = number
+
+    def close(self) -> None:
+        """Stop listening, and break all connections off."""
+        self._loop.run(self._close())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses:
+            _reset(writer)
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            _reset(writer)
+            return
+        connection = _Connection(writer, far_writer, is_silent=self._is_black_hole)
+        self._connections.add(connection)
+        pumps = [
+            asyncio.ensure_future(self._pump(connection, reader, far_writer)),
+            asyncio.ensure_future(self._pump(connection, far_reader, writer)),
+        ]
+        self._tasks.update(pumps)
+        # One side that ends ends the other: none of the protocols here closes by halves.
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            pump.cancel()
+        self._tasks.difference_update(pumps)
+        self._connections.discard(connection)
+        for end in (writer, far_writer):
+            end.close()
+
+    async def _pump(
+        self, connection: _Connection, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65_536):
+                if self._delay_s:
+                    await asyncio.sleep(self._delay_s)
+                if connection.is_silent:
+                    continue
+                if sink is connection.client and self._replies_to_lose > 0:
+                    self._replies_to_lose -= 1
+                    connection.reset()
+                    return
+                sink.write(data)
+                await sink.drain()
+
+    async def _heal(self) -> None:
+        self._delay_s, self._replies_to_lose = 0.0, 0
+        self._refuses = self._is_black_hole = False
+        for connection in self._connections:
+            if connection.is_silent:
+                connection.reset()
+
+    async def _reset_all(self) -> None:
+        for connection in self._connections:
+            connection.reset()
+
+    async def _silence_all(self) -> None:
+        for connection in self._connections:
+            connection.is_silent = True
+
+    async def _close(self) -> None:
+        self._server.close()
+        await self._reset_all()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST instead of FIN, as a host does that knows nothing of the connection."""
+    link: socket.socket = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

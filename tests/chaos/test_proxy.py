@@ -1,0 +1,139 @@
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+
+from tests.chaos.proxy import Proxy, ProxyLoop
+
+
+class Echo(socketserver.StreamRequestHandler):
+    """Answers each line with itself, and keeps it."""
+
+    heard: ClassVar[list[bytes]] = []
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.heard.append(line)
+            self.wfile.write(line)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    Echo.heard.clear()
+    with (
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server,
+        ProxyLoop() as loop,
+    ):
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        proxy = Proxy(loop, server.server_address[1])
+        yield proxy
+        proxy.close()
+        server.shutdown()
+
+
+def connect(proxy: Proxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=0.3)
+
+
+def ask(link: socket.socket, line: bytes = b"hello\n") -> bytes:
+    link.sendall(line)
+    answer = link.recv(100)
+    if not answer:
+        raise ConnectionError
+    return answer
+
+
+def is_broken(link: socket.socket) -> bool:
+    """Tell whether a connection is broken off; the first bytes may still be taken."""
+    try:
+        for _ in range(3):
+            ask(link)
+    except ConnectionError:
+        return True
+    return False
+
+
+def is_refused(proxy: Proxy) -> bool:
+    """Tell whether a new connection is broken off, which may be before it is known to be open."""
+    try:
+        with connect(proxy) as link:
+            return is_broken(link)
+    except ConnectionError:
+        return True
+
+
+def test_bytes_are_carried_both_ways(proxy: Proxy) -> None:
+    with connect(proxy) as link:
+        assert ask(link) == b"hello\n"
+
+
+def test_a_delay_counts_in_each_direction(proxy: Proxy) -> None:
+    proxy.delay(0.05)
+    with connect(proxy) as link:
+        began = time.monotonic()
+        assert ask(link) == b"hello\n"
+        assert time.monotonic() - began >= 0.1
+
+
+def test_a_reset_ends_old_connections_and_spares_new_ones(proxy: Proxy) -> None:
+    with connect(proxy) as link, connect(proxy) as other:
+        ask(link)
+        proxy.reset()
+        assert is_broken(link)
+        assert is_broken(other)
+    with connect(proxy) as link:
+        assert ask(link) == b"hello\n"
+
+
+def test_what_refuses_refuses_until_it_is_healed(proxy: Proxy) -> None:
+    proxy.refuse()
+    for _ in range(2):
+        assert is_refused(proxy)
+    proxy.heal()
+    with connect(proxy) as link:
+        assert ask(link) == b"hello\n"
+
+
+def test_a_black_hole_swallows_old_and_new_connections(proxy: Proxy) -> None:
+    with connect(proxy) as old:
+        ask(old)
+        proxy.black_hole()
+        with connect(proxy) as new:
+            for link in (old, new):
+                with pytest.raises(TimeoutError):
+                    ask(link, b"lost\n")
+        proxy.heal()
+        assert is_broken(old)
+    assert b"lost\n" not in Echo.heard
+
+
+def test_half_open_swallows_old_connections_only(proxy: Proxy) -> None:
+    with connect(proxy) as old:
+        ask(old)
+        proxy.half_open()
+        with pytest.raises(TimeoutError):
+            ask(old, b"lost\n")
+        with connect(proxy) as new:
+            assert ask(new) == b"hello\n"
+
+
+def test_a_lost_reply_answers_a_request_that_was_heard(proxy: Proxy) -> None:
+    proxy.lose_replies(1)
+    with connect(proxy) as link, pytest.raises(ConnectionError):
+        ask(link, b"heard\n")
+    assert Echo.heard == [b"heard\n"]
+    with connect(proxy) as link:
+        assert ask(link) == b"hello\n"
+
+
+def test_a_server_that_is_down_is_a_connection_broken_off() -> None:
+    with ProxyLoop() as loop, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        proxy = Proxy(loop, nobody.getsockname()[1])
+        assert is_refused(proxy)
+        proxy.close()
