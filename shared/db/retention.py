@@ -10,8 +10,17 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from shared.db.deletions import TERMINAL, delete_jobs
-from shared.db.tables import attempts, jobs, transitions, uploads, workers
+from shared.db.tables import (
+    attempts,
+    deliveries,
+    events,
+    jobs,
+    transitions,
+    uploads,
+    workers,
+)
 from shared.job import AttemptOutcome, JobStatus
+from shared.webhook import DeliveryStatus
 
 #: Most rows of one transaction; what is left comes with the next.
 BATCH = 200
@@ -34,10 +43,18 @@ class RetentionRepository:
         self._engine = engine
 
     def delete_ended_jobs(self, *, older_than_s: float) -> list[str]:
-        """Delete jobs that ended so long ago; returns their ids, the objects are noted."""
+        """Delete jobs that ended so long ago; returns their ids, the objects are noted.
+
+        A job whose owner is still to be told of its end is kept until that is done or given up.
+        """
+        is_untold = sa.exists().where(
+            events.c.job_id == jobs.c.id,
+            deliveries.c.event_id == events.c.id,
+            deliveries.c.status == DeliveryStatus.PENDING,
+        )
         old = (
             sa.select(jobs.c.id)
-            .where(jobs.c.status.in_(TERMINAL), jobs.c.finished_at < _ago(older_than_s))
+            .where(jobs.c.status.in_(TERMINAL), jobs.c.finished_at < _ago(older_than_s), ~is_untold)
             .order_by(jobs.c.finished_at)
             .limit(BATCH)
             .with_for_update(skip_locked=True)

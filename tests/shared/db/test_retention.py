@@ -14,6 +14,7 @@ from shared.db.retention import RetentionRepository, StoredResult
 from shared.db.uploads import UploadRepository
 from shared.errors import InvalidRequest, NotFound, ServiceUnavailable
 from shared.job import Artifact, Lease, NewJob, Success
+from shared.webhook import TERMINAL_EVENTS, Webhook
 
 NewJobs = Callable[..., NewJob]
 DAY_S = 86_400.0
@@ -74,6 +75,21 @@ class TestJobs:
             jobs.get("tenant", old)
         for kept in (young, queued, running):
             assert jobs.get("tenant", kept).id == kept
+
+    def test_one_whose_owner_is_still_to_be_told_stays(
+        self,
+        jobs: JobRepository,
+        retention: RetentionRepository,
+        make_job: NewJobs,
+        database: sa.Engine,
+    ) -> None:
+        told = Webhook("https://receiver.example/hook", TERMINAL_EVENTS)
+        job, _ = jobs.insert(make_job(webhook=told))
+        jobs.request_cancel("tenant", job.id)
+        age(database, "jobs.finished_at", DAY_S + 1)
+        assert retention.delete_ended_jobs(older_than_s=DAY_S) == []
+        run_sql(database, "UPDATE deliveries SET status = 'dead'")
+        assert retention.delete_ended_jobs(older_than_s=DAY_S) == [job.id]
 
     def test_a_batch_is_bounded_and_the_oldest_go_first(
         self,
