@@ -155,3 +155,13 @@ def test_every_line_of_our_processes_logs_is_json(stack: Stack) -> None:
     ]
     assert all(file == process for file, process in named)
     assert {"api", "dispatcher"} < {process for _, process in named}
+
+
+def test_what_workers_measured_predicts_what_a_job_takes(stack: Stack) -> None:
+    def predicted() -> dict[str, Any] | None:
+        job = stack.submit(prompt="a red star", steps=1)
+        return job if job["cost"]["predicted_s"] is not None else None
+
+    # Workers save what they probed at their first sign of life; the API looks every few seconds.
+    job = wait_until(predicted, timeout_s=90)
+    assert 0 < job["cost"]["predicted_s"] < 60
