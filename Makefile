@@ -32,9 +32,10 @@ test: install ## Run the core tests against real PostgreSQL, Valkey and SeaweedF
 test-all: install ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest
 
-bench: install ## Measure how fast the engine is, and whether it keeps its size; needs a quiet machine
+bench: install ## Measure engine and dispatch, and whether the engine keeps its size; needs a quiet machine
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.soak
+	$(BIN)/python -m bench.dispatch
 
 check: install ## Lint, types, import rules, dependencies
 	$(BIN)/ruff check .
