@@ -5,7 +5,7 @@ import platform
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import transformers
 from celery import signals
 
 from models import CATALOG
-from shared.catalog import Catalog
+from shared.catalog import Catalog, ModelSpec
 from shared.db.costs import CostRepository
 from shared.db.leases import LeaseRepository, WorkerRepository
 from shared.db.session import make_engine
@@ -25,6 +25,7 @@ from shared.queue import TASK_GENERATE, CancelListener, make_celery, queues_of
 from shared.settings import WorkerSettings
 from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
+from worker.affinity import Affinity, Lookout
 from worker.costs import CostKeeper
 from worker.device import describe_device
 from worker.engine import Engine, EngineConfig, ModelCache
@@ -47,12 +48,13 @@ def main(*, name: str) -> None:
     device = _pick_device(settings.device)
     catalog = Catalog.load(settings.catalog or CATALOG)
     # A worker without its engine would fail every job it takes; a new process will not.
-    engine = Engine(EngineConfig(), ModelCache(catalog, device), on_crash=lambda: os._exit(1))
+    models = ModelCache(catalog, device)
+    engine = Engine(EngineConfig(), models, on_crash=lambda: os._exit(1))
     # Each job's thread holds a connection only for the moment of a statement.
     database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
     kind = describe_device(device)
     costs = CostKeeper(CostRepository(database), engine.costs, device=kind)
-    _warm_up(engine, catalog, costs)
+    _warm_up(engine, _choose_warm(catalog, settings.warm_models), costs)
 
     slots = settings.worker_slots
     redis_url = settings.redis_url.get_secret_value()
@@ -75,36 +77,56 @@ def main(*, name: str) -> None:
         ),
     )
     worker_id = f"{name}@{socket.gethostname()}:{os.getpid()}"
-    queues = [queue for spec in catalog for queue in queues_of(spec.id)]
+    workers = WorkerRepository(database)
+
+    def warm_queues() -> list[str]:
+        return [queue for model in models.loaded for queue in queues_of(model)]
+
+    # Both urgency classes, the urgent one first, each with the queues of all models.
+    affinity = Affinity([*zip(*(queues_of(spec.id) for spec in catalog), strict=True)], warm_queues)
     presence = Presence(
-        WorkerRepository(database),
+        workers,
         worker_id=worker_id,
         device=kind,
-        queues=queues,
         slots=slots,
+        affinity=affinity,
         save_costs=costs.save,
     )
+    lookout = Lookout(affinity, lambda: workers.look_around(worker_id))
     listener = CancelListener(redis_url, engine.cancel)
 
     engine.start()
-    for service in (keeper, presence, listener):
+    for service in (keeper, presence, lookout, listener):
         service.start()
     _drain_on_shutdown(engine.drain, grace_s=settings.grace_s)
     try:
-        _consume(redis_url, task.run, worker_id=worker_id, queues=queues, slots=slots)
+        _consume(redis_url, task.run, affinity, worker_id=worker_id, slots=slots)
     finally:
-        for service in (listener, presence, keeper):
+        for service in (listener, lookout, presence, keeper):
             service.stop()
         engine.stop()
 
 
-def _warm_up(engine: Engine, catalog: Catalog, costs: CostKeeper) -> None:
-    """Load all models and learn what they cost here, from SQL as far as that still holds.
+def _choose_warm(catalog: Catalog, wanted: str | None) -> list[ModelSpec]:
+    """Say which models to load at the start.
+
+    Raises:
+        ConfigurationError: The catalog has no such model.
+    """
+    ids = catalog.models if wanted is None else [name.strip() for name in wanted.split(",")]
+    if missing := [model_id for model_id in ids if model_id not in catalog.models]:
+        known = ", ".join(catalog.models)
+        raise ConfigurationError(f"LATENTQ_WARM_MODELS: no model {missing[0]!r}; known: {known}")
+    return [catalog.models[model_id] for model_id in ids]
+
+
+def _warm_up(engine: Engine, models: Iterable[ModelSpec], costs: CostKeeper) -> None:
+    """Load models and learn what they cost here, from SQL as far as that still holds.
 
     Raises:
         ConfigurationError: A model cannot be used.
     """
-    for spec in catalog:
+    for spec in models:
         known = costs.recall(spec.id)
         try:
             is_known = engine.warm_up(spec.id, known=known)
@@ -116,10 +138,10 @@ def _warm_up(engine: Engine, catalog: Catalog, costs: CostKeeper) -> None:
 
 
 def _consume(
-    redis_url: str, run: Callable[[str], None], *, worker_id: str, queues: list[str], slots: int
+    redis_url: str, run: Callable[[str], None], affinity: Affinity, *, worker_id: str, slots: int
 ) -> None:
     """Take messages off the queues until SIGTERM, each in a thread of its own."""
-    app = make_celery(redis_url)
+    app = make_celery(redis_url, order=affinity)
     # On SIGTERM Celery writes there past all logging, and its lines are not JSON.
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
@@ -133,7 +155,7 @@ def _consume(
         hostname=worker_id,
         pool="threads",
         concurrency=slots,
-        queues=queues,
+        queues=affinity.queues,
         without_gossip=True,
         without_mingle=True,
         quiet=True,  # no banner
