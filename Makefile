@@ -37,9 +37,10 @@ test-all: install ## Run all tests, the slow ones too
 chaos: install ## Break everything at random for CHAOS_SECONDS, by CHAOS_SEED, and judge what became of the jobs
 	$(BIN)/python -m tests.chaos.campaign --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
 
-bench: install ## Measure how fast the engine is, whether it keeps its size, how soon failures are over; needs a quiet machine
+bench: install ## Measure engine, dispatch and recovery, and whether the engine keeps its size; needs a quiet machine
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.soak
+	$(BIN)/python -m bench.dispatch
 	$(BIN)/python -m bench.recovery
 
 check: install ## Lint, types, import rules, dependencies

@@ -6,8 +6,9 @@ Every setting here is there because its opposite was measured to lose, double or
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Protocol
 
 import redis
 import structlog
@@ -41,8 +42,38 @@ def queues_of(model: str) -> list[str]:
     return [queue_of(model, ServiceClass.INTERACTIVE), queue_of(model, ServiceClass.BATCH)]
 
 
-def make_celery(redis_url: str) -> Celery:
-    """Make the Celery application of a process."""
+class QueueOrder(Protocol):
+    """Where a worker looks for its next message; called by one thread."""
+
+    def arrange(self, queues: Iterable[str]) -> list[str]:
+        """Say which of the queues to take from, the first that holds a message first."""
+        ...
+
+    def note_taken(self, queue: str) -> None:
+        """Hear that a message was taken."""
+        ...
+
+
+class _Cycle:
+    """What kombu asks each time it waits for a message, a second at most."""
+
+    def __init__(self, order: QueueOrder) -> None:
+        self._order = order
+        self._queues: list[str] = []
+
+    def update(self, queues: Iterable[str]) -> None:
+        self._queues = list(queues)
+
+    def consume(self, n: int) -> list[str]:  # noqa: ARG002 - the signature is kombu's
+        return self._order.arrange(self._queues)
+
+    def rotate(self, last_used: str) -> str:
+        self._order.note_taken(last_used)
+        return last_used
+
+
+def make_celery(redis_url: str, *, order: QueueOrder | None = None) -> Celery:
+    """Make the Celery application of a process; one that consumes may say in which order."""
     app = Celery("latentq", broker=redis_url, set_as_current=False)
     app.conf.update(
         # SQL leases bring a lost job back; a late ack would run it twice or stall the worker.
@@ -78,7 +109,8 @@ def make_celery(redis_url: str) -> Celery:
             "interval_step": 0.1,
             "interval_max": 0.2,
             "priority_steps": [0],
-            "queue_order_strategy": "priority",
+            # A name, or what makes a cycle: a class or something that is called like one.
+            "queue_order_strategy": "priority" if order is None else partial(_Cycle, order),
         },
     )
     return app

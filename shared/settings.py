@@ -119,6 +119,9 @@ class WorkerSettings(
 
     #: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
     device: str = "auto"
+    #: Catalog ids to load at the start, separated by commas; all by default. The others are loaded
+    #: when a job of theirs is taken, which is only when there is nothing else or it waited long.
+    warm_models: str | None = None
     #: Jobs that the engine may hold at once.
     worker_slots: int = Field(default=8, ge=1, le=256)
     #: How long a worker may be silent before its jobs run elsewhere, in seconds.

@@ -8,6 +8,7 @@ from typing import Any
 from celery.worker import state
 
 from shared.queue import TASK_GENERATE, make_celery
+from worker.affinity import Affinity
 
 
 class Consumer:
@@ -17,12 +18,12 @@ class Consumer:
         self,
         redis_url: str,
         run: Callable[[str], None],
+        affinity: Affinity,
         *,
         worker_id: str,
-        queues: list[str],
         slots: int,
     ) -> None:
-        app = make_celery(redis_url)
+        app = make_celery(redis_url, order=affinity)
 
         @app.task(name=TASK_GENERATE)  # type: ignore[untyped-decorator]
         def generate(job_id: str, parameters: dict[str, Any]) -> None:  # noqa: ARG001
@@ -33,7 +34,7 @@ class Consumer:
             hostname=worker_id,
             pool="threads",
             concurrency=slots,
-            queues=queues,
+            queues=affinity.queues,
             without_gossip=True,
             without_mingle=True,
             quiet=True,  # no banner

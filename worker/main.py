@@ -16,7 +16,7 @@ import transformers
 
 from models import CATALOG
 from shared import crash_point
-from shared.catalog import Catalog
+from shared.catalog import Catalog, ModelSpec
 from shared.db.costs import CostRepository
 from shared.db.dispatch import DispatchRepository
 from shared.db.leases import LeaseRepository, WorkerRepository
@@ -28,6 +28,7 @@ from shared.settings import WorkerSettings
 from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
 from worker.activity import Activity, Backlog
+from worker.affinity import Affinity, Lookout
 from worker.consumer import Consumer
 from worker.costs import CostKeeper
 from worker.device import describe_device
@@ -57,16 +58,15 @@ def main(*, name: str) -> NoReturn:
     device = _pick_device(settings.device)
     catalog = Catalog.load(settings.catalog or CATALOG)
     # A worker without its engine would fail every job it takes; a new process will not.
+    models = ModelCache(catalog, device)
     engine = Engine(
-        EngineConfig(),
-        ModelCache(catalog, device),
-        on_crash=lambda error: watchdog.leave(_explain_crash(error)),
+        EngineConfig(), models, on_crash=lambda error: watchdog.leave(_explain_crash(error))
     )
     # Each job's thread holds a connection only for the moment of a statement.
     database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
     kind = describe_device(device)
     costs = CostKeeper(CostRepository(database), engine.costs, device=kind)
-    _warm_up(engine, catalog, costs)
+    _warm_up(engine, _choose_warm(catalog, settings.warm_models), costs)
 
     slots = settings.worker_slots
     redis_url = settings.redis_url.get_secret_value()
@@ -89,20 +89,27 @@ def main(*, name: str) -> NoReturn:
             secret_key=settings.s3_secret_key.get_secret_value(),
         ),
     )
-    queues = [queue for spec in catalog for queue in queues_of(spec.id)]
+    workers = WorkerRepository(database)
+
+    def warm_queues() -> list[str]:
+        return [queue for model in models.loaded for queue in queues_of(model)]
+
+    # Both urgency classes, the urgent one first, each with the queues of all models.
+    affinity = Affinity([*zip(*(queues_of(spec.id) for spec in catalog), strict=True)], warm_queues)
     presence = Presence(
-        WorkerRepository(database),
+        workers,
         worker_id=worker_id,
         device=kind,
-        queues=queues,
         slots=slots,
+        affinity=affinity,
         save_costs=costs.save,
     )
+    lookout = Lookout(affinity, lambda: workers.look_around(worker_id))
     listener = CancelListener(redis_url, keeper.cancel)
     backlog = Backlog(
-        DispatchRepository(database).announced, JobQueue(redis_url).ping, queues=queues
+        DispatchRepository(database).announced, JobQueue(redis_url).ping, queues=affinity.queues
     )
-    consumer = Consumer(redis_url, task.run, worker_id=worker_id, queues=queues, slots=slots)
+    consumer = Consumer(redis_url, task.run, affinity, worker_id=worker_id, slots=slots)
 
     def drain() -> None:
         consumer.wake()
@@ -118,27 +125,39 @@ def main(*, name: str) -> NoReturn:
     )
 
     engine.start()
-    for service in (keeper, presence, listener, backlog, shutdown, watchdog):
+    for service in (keeper, presence, lookout, listener, backlog, shutdown, watchdog):
         service.start()
     try:
         consumer.run(shutdown.request)
     finally:
-        listener.stop()
-        presence.stop()
-        keeper.stop()
+        for service in (listener, lookout, presence, keeper):
+            service.stop()
         engine.stop()
     log.info("worker_stopped")
     # Taking torch down by the book takes seconds, out of the watchdog's sight, and helps nobody.
     os._exit({None: 1, signal.SIGINT: INTERRUPTED}.get(shutdown.asked_by, 0))
 
 
-def _warm_up(engine: Engine, catalog: Catalog, costs: CostKeeper) -> None:
-    """Load all models and learn what they cost here, from SQL as far as that still holds.
+def _choose_warm(catalog: Catalog, wanted: str | None) -> list[ModelSpec]:
+    """Say which models to load at the start.
+
+    Raises:
+        ConfigurationError: The catalog has no such model.
+    """
+    ids = catalog.models if wanted is None else [name.strip() for name in wanted.split(",")]
+    if missing := [model_id for model_id in ids if model_id not in catalog.models]:
+        known = ", ".join(catalog.models)
+        raise ConfigurationError(f"LATENTQ_WARM_MODELS: no model {missing[0]!r}; known: {known}")
+    return [catalog.models[model_id] for model_id in ids]
+
+
+def _warm_up(engine: Engine, models: Iterable[ModelSpec], costs: CostKeeper) -> None:
+    """Load models and learn what they cost here, from SQL as far as that still holds.
 
     Raises:
         ConfigurationError: A model cannot be used.
     """
-    for spec in catalog:
+    for spec in models:
         known = costs.recall(spec.id)
         try:
             is_known = engine.warm_up(spec.id, known=known)

@@ -7,6 +7,7 @@ import structlog
 
 from shared.db.leases import WorkerRepository
 from shared.db.session import DATABASE_AWAY
+from worker.affinity import Affinity
 
 #: The dispatcher forgets a worker after some of these, in seconds.
 INTERVAL_S = 10.0
@@ -23,15 +24,15 @@ class Presence:
         *,
         worker_id: str,
         device: str,
-        queues: list[str],
         slots: int,
+        affinity: Affinity,
         save_costs: Callable[[], None],
     ) -> None:
         self._workers = workers
         self._worker_id = worker_id
         self._device = device
-        self._queues = queues
         self._slots = slots
+        self._affinity = affinity
         self._save_costs = save_costs
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -56,7 +57,11 @@ class Presence:
         while True:
             try:
                 self._workers.beat(
-                    self._worker_id, device=self._device, queues=self._queues, slots=self._slots
+                    self._worker_id,
+                    device=self._device,
+                    queues=self._affinity.queues,
+                    slots=self._slots,
+                    warm_queues=self._affinity.warm_queues,
                 )
                 self._save_costs()
             except DATABASE_AWAY:

@@ -58,6 +58,9 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
     deadline_s: Annotated[
         int | None, typer.Option(help="Seconds for queue and run together.")
     ] = None,
+    not_before: Annotated[
+        str | None, typer.Option(help="Wait until then: 2030-01-31T12:00:00Z.")
+    ] = None,
     metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, repeatable.")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key again is the same job.")
@@ -93,6 +96,7 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
         "service_class": service_class,
         "priority": priority,
         "deadline_s": deadline_s,
+        "not_before": not_before,
         "metadata": _read_metadata(metadata),
     }
     given = {name: value for name, value in fields.items() if value is not None}

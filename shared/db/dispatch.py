@@ -116,7 +116,8 @@ WITH RECURSIVE heads AS (
      LIMIT :room
 )
 UPDATE jobs SET dispatched_at = now()
- WHERE id IN (SELECT id FROM first)
+ -- An array, which is looked up by key whatever the planner thinks of its size.
+ WHERE id = ANY (ARRAY(SELECT id FROM first))
    AND status = 'queued' AND dispatched_at IS NULL AND held_until IS NULL
 RETURNING id, queue, model, preset_name, request
 """)

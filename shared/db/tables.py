@@ -185,6 +185,8 @@ workers = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("device", sa.Text, nullable=False),
     sa.Column("queues", ARRAY(sa.Text), nullable=False),
+    # Those of them whose models it holds in memory.
+    sa.Column("warm_queues", ARRAY(sa.Text), nullable=False, server_default="{}"),
     sa.Column("slots", sa.Integer, nullable=False),
     sa.Column("started_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("heartbeat_at", _TIME, nullable=False, server_default=sa.func.now()),

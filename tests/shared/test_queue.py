@@ -1,13 +1,13 @@
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 import redis
 
 from cli.standalone.servers import Servers
 from shared.errors import ServiceUnavailable
-from shared.queue import CANCEL_CHANNEL, CancelListener, JobQueue, queues_of
+from shared.queue import CANCEL_CHANNEL, CancelListener, JobQueue, make_celery, queues_of
 from tests.fixtures.stack import free_port
 
 QUEUE = "demo.interactive"
@@ -32,6 +32,38 @@ def test_an_announcement_is_one_message_in_the_queue(servers: Servers, broker: r
 
 def test_a_worker_consumes_the_urgent_queue_first() -> None:
     assert queues_of("demo") == ["demo.interactive", "demo.batch"]
+
+
+class LastFirst:
+    """An order of queues that changes with what was taken."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def arrange(self, queues: Iterable[str]) -> list[str]:
+        return sorted(queues, key=lambda queue: (self.taken.count(queue), queue))
+
+    def note_taken(self, queue: str) -> None:
+        self.taken.append(queue)
+
+
+def test_a_consumer_takes_from_its_queues_in_the_order_of_the_moment(
+    servers: Servers, broker: redis.Redis
+) -> None:
+    queue = JobQueue(servers.redis_url)
+    for name in ("a.batch", "b.batch"):
+        for _ in range(2):
+            queue.announce(name, "job_1", {})
+    order = LastFirst()
+    app = make_celery(servers.redis_url, order=order)
+    taken = []
+    with app.connection_for_read() as connection:
+        queues = [app.amqp.queues[name] for name in ("b.batch", "a.batch")]
+        with connection.Consumer(queues, no_ack=True, on_message=lambda m: taken.append(m)):
+            while len(taken) < 4:
+                connection.drain_events(timeout=5)
+    assert [message.delivery_info["routing_key"] for message in taken] == order.taken
+    assert order.taken == ["a.batch", "b.batch", "a.batch", "b.batch"]
 
 
 @pytest.mark.parametrize("call", ["announce", "length", "announce_cancel", "ping"])

@@ -19,6 +19,11 @@ class ModelCache:
         self._loaded: dict[str, StableDiffusion] = {}
         self._lock = threading.Lock()
 
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Which models are warm; another thread may be loading one more."""
+        return tuple(self._loaded)
+
     def get(self, model_id: str) -> StableDiffusion:
         """Return a warm model.
 

@@ -1,7 +1,8 @@
-"""Who is next: ageing, times to wait for, work, and limits of tenants."""
+"""Who is next: ageing, times to wait for, work, limits of tenants, and warm models."""
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import ARRAY
 
 revision = "0006"
 down_revision = "0005"
@@ -36,6 +37,10 @@ def upgrade() -> None:
         ["held_until"],
         postgresql_where=sa.text("status = 'queued' AND held_until IS NOT NULL"),
     )
+    op.add_column(
+        "workers",
+        sa.Column("warm_queues", ARRAY(sa.Text()), server_default="{}", nullable=False),
+    )
     op.create_table(
         "tenants",
         sa.Column("id", sa.Text(), nullable=False),
@@ -47,6 +52,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("tenants")
+    op.drop_column("workers", "warm_queues")
     op.drop_index("ix_jobs_held", "jobs")
     op.drop_index("ix_jobs_waiting", "jobs")
     op.create_index(
