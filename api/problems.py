@@ -38,6 +38,7 @@ PROBLEM_TYPES = {
     "not_found": ProblemType(404, "There is no such thing"),
     "method_not_allowed": ProblemType(405, "The method is not allowed here"),
     "job_already_finished": ProblemType(409, "The job has finished"),
+    "job_not_finished": ProblemType(409, "The job has not finished"),
     "body_too_large": ProblemType(413, "The body is too large"),
     "upload_too_large": ProblemType(413, "The upload is too large"),
     "unsupported_image": ProblemType(415, "The file is no picture of a supported type"),

@@ -99,6 +99,8 @@ class NewJob:
     #: Client's Idempotency-Key and the hash of the body that came with it.
     idempotency_key: str | None = None
     body_sha256: str | None = None
+    #: The job that this one is another try of.
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,26 @@ class Job:
     #: What the finished run says of itself, in the shape of the wire.
     execution: Mapping[str, Any] | None
     artifacts: tuple[Artifact, ...] = ()
+    #: The job that this one is another try of.
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a job."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    #: None while it runs, as is the outcome.
+    ended_at: datetime | None
+    outcome: AttemptOutcome | None
+    #: Nothing else ran in the worker.
+    is_alone: bool
+    #: Forwards done when it ended, as far as the worker told.
+    iteration: int | None
+    #: Why the worker's process ended, where somebody knew.
+    exit_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.db.rows import read_artifacts, read_job
-from shared.db.tables import jobs
+from shared.db.tables import attempts, jobs
 from shared.errors import Conflict, NotFound
-from shared.job import Job, JobStatus, NewJob
+from shared.job import Attempt, AttemptOutcome, Job, JobStatus, NewJob
 
 
 class CancelOutcome(StrEnum):
@@ -73,6 +73,7 @@ class JobRepository:
                 priority=new.request.priority,
                 idempotency_key=new.idempotency_key,
                 body_sha256=new.body_sha256,
+                retry_of=new.retry_of,
                 deadline_at=deadline,
             )
             # Waits for a concurrent insert of the same key, and then finds it below.
@@ -108,6 +109,29 @@ class JobRepository:
         if job is None:
             raise NotFound("there is no such job")
         return job
+
+    def attempts(self, tenant: str, job_id: str) -> list[Attempt]:
+        """Read every run of a job, the first one first.
+
+        Raises:
+            NotFound: The tenant has no such job.
+        """
+        self.get(tenant, job_id)
+        query = sa.select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)
+        with self._engine.connect() as connection:
+            return [
+                Attempt(
+                    attempt=row.attempt,
+                    worker=row.worker,
+                    started_at=row.started_at,
+                    ended_at=row.ended_at,
+                    outcome=row.outcome and AttemptOutcome(row.outcome),
+                    is_alone=row.is_alone,
+                    iteration=row.iteration,
+                    exit_reason=row.exit_reason,
+                )
+                for row in connection.execute(query)
+            ]
 
     def page(
         self, tenant: str, *, limit: int, after: JobCursor | None, filters: JobFilters

@@ -32,6 +32,7 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         error_message=row.error_message,
         execution=row.execution,
         artifacts=tuple(job_artifacts),
+        retry_of=row.retry_of,
     )
 
 
