@@ -11,7 +11,7 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, health_routes, jobs, uploads
+from api import catalogue, health_routes, jobs, retries, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
@@ -64,7 +64,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     )
     app.state.services = services
     app.include_router(health_routes.router)
-    for router in (jobs.router, uploads.router, catalogue.router):
+    for router in (jobs.router, retries.router, uploads.router, catalogue.router):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
         )

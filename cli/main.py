@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 _PANELS: dict[str, list[Callable[..., None]]] = {
     "Service": [up.up, processes.api, processes.worker, processes.dispatcher, processes.migrate],
-    "Jobs": [jobs.submit, jobs.get, jobs.ls, jobs.cancel, jobs.rm],
+    "Jobs": [jobs.submit, jobs.get, jobs.ls, jobs.cancel, jobs.retry, jobs.rm],
     "Catalog": [catalog.models, catalog.presets, catalog.samplers],
 }
 for panel, commands in _PANELS.items():

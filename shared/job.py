@@ -106,6 +106,8 @@ class NewJob:
     idempotency_key: str | None = None
     body_sha256: str | None = None
     webhook: Webhook | None = None
+    #: The job that this one is another try of.
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,26 @@ class Job:
     execution: Mapping[str, Any] | None
     artifacts: tuple[Artifact, ...] = ()
     webhook: Webhook | None = None
+    #: The job that this one is another try of.
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a job."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    #: None while it runs, as is the outcome.
+    ended_at: datetime | None
+    outcome: AttemptOutcome | None
+    #: Nothing else ran in the worker.
+    is_alone: bool
+    #: Forwards done when it ended, as far as the worker told.
+    iteration: int | None
+    #: Why the worker's process ended, where somebody knew.
+    exit_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from shared.errors import ErrorCode
-from shared.job import Artifact, Job, JobStatus
+from shared.job import Artifact, AttemptOutcome, Job, JobStatus
 from shared.request import GenerationRequest
 from shared.storage import ObjectStore
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
@@ -162,7 +162,23 @@ class JobBody(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     metadata: dict[str, str]
+    #: The job that this one is another try of.
+    retry_of: str | None
     links: LinksBody
+
+
+class AttemptBody(BaseModel):
+    """One run of a job; `iteration` is how far it came, `exit_reason` why its worker ended."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: AttemptOutcome | None
+    alone: bool
+    iteration: int | None
+    iterations: int
+    exit_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +219,7 @@ class JobRenderer:
             started_at=job.started_at,
             finished_at=job.finished_at,
             metadata=dict(job.metadata),
+            retry_of=job.retry_of,
             links=LinksBody(self=path_of(job.id), cancel=f"{path_of(job.id)}/cancel"),
         )
 

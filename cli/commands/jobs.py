@@ -1,6 +1,7 @@
-"""`latentq submit`, `get`, `ls`, `watch`, `cancel`, `rm`."""
+"""`latentq submit`, `get`, `ls`, `watch`, `cancel`, `retry`, `rm`."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,13 +118,19 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
 
 def get(
     job_id: JobId,
+    attempts: Annotated[
+        bool, typer.Option("--attempts", help="Show each run of the job, and how it ended.")
+    ] = False,
     url: UrlOption = None,
     api_key: ApiKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a job."""
     with connect(url, api_key) as client:
-        _print_job(client.get(job_id), as_json=as_json)
+        if attempts:
+            _print_attempts(client.attempts(job_id), as_json=as_json)
+        else:
+            _print_job(client.get(job_id), as_json=as_json)
 
 
 def ls(  # noqa: PLR0913 - one option for each filter
@@ -189,6 +196,20 @@ def cancel(
         _print_job(client.cancel(job_id), as_json=as_json)
 
 
+def retry(
+    job_id: JobId,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key again is the same job.")
+    ] = None,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a failed or canceled job again, as a new job."""
+    with connect(url, api_key) as client:
+        _print_job(client.retry(job_id, idempotency_key=idempotency_key), as_json=as_json)
+
+
 def rm(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs that have ended.")],
     url: UrlOption = None,
@@ -249,6 +270,38 @@ def _print_job(job: Job, *, as_json: bool) -> None:
     for name, value in rows.items():
         # Text, not markup: brackets in what others wrote must stay what they are.
         table.add_row(Text(name, style="bold"), value)
+    Console().print(table)
+
+
+def _print_attempts(runs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(runs)
+        return
+    table = Table(box=None, header_style="bold")
+    for name in (
+        "attempt",
+        "worker",
+        "started",
+        "ended",
+        "outcome",
+        "alone",
+        "done",
+        "exit reason",
+    ):
+        table.add_column(name, no_wrap=True)
+    for run in runs:
+        done = "" if run["iteration"] is None else f"{run['iteration']}/{run['iterations']}"
+        values = (
+            str(run["attempt"]),
+            run["worker"],
+            run["started_at"],
+            run["ended_at"] or "",
+            run["outcome"] or "running",
+            "yes" if run["alone"] else "",
+            done,
+            run["exit_reason"] or "",
+        )
+        table.add_row(*(Text(value) for value in values))
     Console().print(table)
 
 

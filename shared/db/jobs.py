@@ -11,11 +11,11 @@ from sqlalchemy.dialects.postgresql import insert
 from shared.db.deletions import delete_jobs
 from shared.db.outlook import join_outlook
 from shared.db.rows import read_artifacts, read_job, webhook_values
-from shared.db.tables import jobs
+from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
 from shared.db.webhooks import endpoint_id_of, ensure_endpoint
 from shared.errors import Conflict, NotFound
-from shared.job import AGEING_S, Job, JobStatus, NewJob
+from shared.job import AGEING_S, Attempt, AttemptOutcome, Job, JobStatus, NewJob
 
 _TIME = sa.TIMESTAMP(timezone=True)
 
@@ -89,6 +89,7 @@ class JobRepository:
                 held_until=sa.case((not_before > now, not_before)),
                 webhook=new.webhook and webhook_values(new.webhook),
                 endpoint_id=new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
+                retry_of=new.retry_of,
             )
             # Waits for a concurrent insert of the same key, and then finds it below.
             .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
@@ -130,6 +131,29 @@ class JobRepository:
         if job is None:
             raise NotFound("there is no such job")
         return job
+
+    def attempts(self, tenant: str, job_id: str) -> list[Attempt]:
+        """Read every run of a job, the first one first.
+
+        Raises:
+            NotFound: The tenant has no such job.
+        """
+        self.get(tenant, job_id)
+        query = sa.select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)
+        with self._engine.connect() as connection:
+            return [
+                Attempt(
+                    attempt=row.attempt,
+                    worker=row.worker,
+                    started_at=row.started_at,
+                    ended_at=row.ended_at,
+                    outcome=row.outcome and AttemptOutcome(row.outcome),
+                    is_alone=row.is_alone,
+                    iteration=row.iteration,
+                    exit_reason=row.exit_reason,
+                )
+                for row in connection.execute(query)
+            ]
 
     def page(
         self, tenant: str, *, limit: int, after: JobCursor | None, filters: JobFilters

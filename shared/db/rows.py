@@ -41,6 +41,7 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         execution=row.execution,
         artifacts=tuple(job_artifacts),
         webhook=row.webhook and _read_webhook(row.webhook),
+        retry_of=row.retry_of,
     )
 
 

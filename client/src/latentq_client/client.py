@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -130,6 +130,31 @@ class Client:
             ServiceUnreachable: Nobody answered.
         """
         return Job.read(self._transport.send("POST", f"{_path(job_id)}/cancel").json())
+
+    def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
+        """Run a failed or canceled job again; returns the new job.
+
+        Sent again after a lost answer, it is the same job: each call has an idempotency key.
+
+        Raises:
+            ServiceRefused: There is no such job, or it has not ended, or it has succeeded.
+            ServiceUnreachable: Nobody answered.
+        """
+        key = idempotency_key or str(uuid.uuid4())
+        answer = self._transport.send(
+            "POST", f"{_path(job_id)}/retry", headers={"Idempotency-Key": f'"{key}"'}
+        )
+        return Job.read(answer.json())
+
+    def attempts(self, job_id: str) -> Sequence[Mapping[str, Any]]:
+        """Read every run of a job, in the shape of the wire, the first one first.
+
+        Raises:
+            ServiceRefused: There is no such job.
+            ServiceUnreachable: Nobody answered.
+        """
+        runs: Sequence[Mapping[str, Any]] = self._read(f"{_path(job_id)}/attempts")["data"]
+        return runs
 
     def delete(self, job_id: str) -> None:
         """Delete a job that has ended, with its prompt and its results.

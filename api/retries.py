@@ -1,0 +1,116 @@
+"""Routes around a job that did not go well: what was tried, and another try."""
+
+import hashlib
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from api.auth import Caller
+from api.body import JsonRoute
+from api.idempotency import read_key
+from api.jobs import POLL_AFTER_S
+from api.openapi import refusals
+from api.services import ServicesOf
+from shared.errors import Conflict, NotFound
+from shared.job import Job, JobStatus, NewJob
+from shared.job_body import AttemptBody, JobBody, path_of
+from shared.queue import queue_of
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], route_class=JsonRoute)
+
+
+class AttemptList(BaseModel):
+    """Runs of a job, the first one first."""
+
+    data: list[AttemptBody]
+
+
+@router.get("/attempts", responses=refusals(404))
+def list_attempts(
+    job_id: str, response: Response, caller: Caller, services: ServicesOf
+) -> AttemptList:
+    """Read every run of a job: where, from when to when, how far it came and how it ended."""
+    job = _find(job_id, caller.tenant, services)
+    response.headers["Cache-Control"] = "private, no-cache"
+    return AttemptList(
+        data=[
+            AttemptBody(
+                attempt=attempt.attempt,
+                worker=attempt.worker,
+                started_at=attempt.started_at,
+                ended_at=attempt.ended_at,
+                outcome=attempt.outcome,
+                alone=attempt.is_alone,
+                iteration=attempt.iteration,
+                iterations=job.request.iterations,
+                exit_reason=attempt.exit_reason,
+            )
+            for attempt in services.jobs.attempts(caller.tenant, job.id)
+        ]
+    )
+
+
+@router.post("/retry", status_code=202, responses=refusals(400, 404, 409, 422))
+def retry_job(
+    job_id: str, request: Request, response: Response, caller: Caller, services: ServicesOf
+) -> JobBody:
+    """Run a failed or canceled job again, as a new job with the same resolved request.
+
+    With an Idempotency-Key, the same call again answers the same new job.
+    """
+    key = read_key(request)
+    old = _find(job_id, caller.tenant, services)
+    _check_retryable(old)
+    spec = services.resolver.find_model(old.request.model)
+    new = NewJob(
+        id=services.new_job_id(),
+        tenant=caller.tenant,
+        queue=queue_of(spec.id, old.request.service_class),
+        request=old.request,
+        preset=old.preset,
+        metadata=old.metadata,
+        webhook=old.webhook,
+        predicted_s=services.estimator.predict_s(old.request),
+        idempotency_key=key,
+        body_sha256=None if key is None else _fingerprint(old.id),
+        retry_of=old.id,
+    )
+    job, is_replay = services.jobs.insert(new)
+    if is_replay:
+        response.headers["Idempotent-Replayed"] = "true"
+    else:
+        services.nudge()
+        log.info("job_retried", job_id=job.id, retry_of=old.id, tenant=caller.tenant)
+    response.headers["Location"] = path_of(job.id)
+    response.headers["Cache-Control"] = "private, no-cache"
+    if not job.status.is_terminal:
+        response.headers["Retry-After"] = str(POLL_AFTER_S)
+    return services.renderer.render(job)
+
+
+def _find(job_id: str, tenant: str, services: ServicesOf) -> Job:
+    # PostgreSQL would refuse it with an error of its own.
+    if "\0" in job_id:
+        raise NotFound("there is no such job")
+    return services.jobs.get(tenant, job_id)
+
+
+def _check_retryable(job: Job) -> None:
+    if not job.status.is_terminal:
+        raise Conflict(
+            f"the job is {job.status}; it can be retried once it has failed or was canceled",
+            code="job_not_finished",
+        )
+    if job.status is JobStatus.SUCCEEDED:
+        raise Conflict(
+            "the job has succeeded; submit its request again, with another seed for other pictures",
+            code="job_already_finished",
+        )
+
+
+def _fingerprint(job_id: str) -> str:
+    """Hash what a retry asks for, in place of a body: no submission hashes to the same."""
+    return hashlib.sha256(f"retry {job_id}".encode()).hexdigest()
