@@ -3,21 +3,30 @@
 Any number of copies may run.
 """
 
+import contextlib
+import os
 import signal
+import socket
 import threading
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from dispatcher import cleaner, sweeper
+from dispatcher import cleaner, metrics, sweeper
 from dispatcher.cleaner import Cleaner
+from dispatcher.metrics import StateGauges
+from dispatcher.presence import Presence
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
 from dispatcher.rounds import Rounds
+from dispatcher.situation import Observer
 from dispatcher.sweeper import Sweeper
+from models import CATALOG
+from shared.catalog import Catalog
 from shared.db.deletions import DeletionRepository
 from shared.db.dispatch import DispatchRepository
+from shared.db.presence import DispatcherRepository
 from shared.db.rescue import RescueRepository
 from shared.db.retention import RetentionRepository
 from shared.db.session import make_engine
@@ -68,12 +77,14 @@ def main() -> None:
     configure_logging("dispatcher")
     # A connection for the loop, and one for each service with a pace of its own.
     database = make_engine(settings.database_url.get_secret_value(), pool_size=2)
+    queue = JobQueue(settings.redis_url.get_secret_value())
     dispatcher = Dispatcher(
         database,
-        JobQueue(settings.redis_url.get_secret_value()),
+        queue,
         redispatch_s=settings.redispatch_s,
     )
-    slow_services = _make_slow_services(settings, database)
+    presence = Presence(DispatcherRepository(database), f"{socket.gethostname()}:{os.getpid()}")
+    slow_services = _make_slow_services(settings, database, queue)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -82,6 +93,7 @@ def main() -> None:
         service.start()
     while not stopping.is_set():
         try:
+            presence.run_once()
             dispatcher.run_once()
         except OperationalError:
             log.warning("postgresql_away")
@@ -91,11 +103,19 @@ def main() -> None:
         stopping.wait(TICK_S)
     for service in slow_services:
         service.stop()
+    with contextlib.suppress(OperationalError):  # silence tells it as well, later
+        presence.leave()
     log.info("dispatcher_stopped")
 
 
-def _make_slow_services(settings: DispatcherSettings, database: sa.Engine) -> list[Rounds]:
-    """Make the services that call the store, which may hold them up."""
+def _make_slow_services(
+    settings: DispatcherSettings, database: sa.Engine, queue: JobQueue
+) -> list[Rounds]:
+    """Make the services that call the store, which may hold them up.
+
+    Raises:
+        ConfigurationError: The catalog cannot be used, or the port of the metrics not be had.
+    """
     retention = RetentionRepository(database)
     store = ObjectStore(
         endpoint=settings.s3_endpoint,
@@ -113,7 +133,13 @@ def _make_slow_services(settings: DispatcherSettings, database: sa.Engine) -> li
         upload_retention_s=settings.upload_retention_s,
     )
     sweeping = Sweeper(retention, store)
-    return [
+    services = [
         Rounds("cleaner", cleaning.run_once, interval_s=cleaner.INTERVAL_S),
         Rounds("sweeper", sweeping.run_once, interval_s=sweeper.INTERVAL_S),
     ]
+    if settings.metrics_port is not None:
+        catalog = Catalog.load(settings.catalog or CATALOG)
+        gauges = StateGauges(Observer(database, queue, store, catalog))
+        gauges.serve(host=settings.metrics_host, port=settings.metrics_port)
+        services.append(Rounds("metrics", gauges.run_once, interval_s=metrics.INTERVAL_S))
+    return services

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy.exc import OperationalError
@@ -54,7 +55,11 @@ class Presence:
         while True:
             try:
                 self._workers.beat(
-                    self._worker_id, device=self._device, queues=self._queues, slots=self._slots
+                    self._worker_id,
+                    device=self._device,
+                    queues=self._queues,
+                    slots=self._slots,
+                    clock=datetime.now(UTC),
                 )
                 self._save_costs()
             except OperationalError:

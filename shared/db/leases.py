@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -200,9 +200,24 @@ class WorkerRepository:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def beat(self, worker_id: str, *, device: str, queues: list[str], slots: int) -> None:
-        """Say that a worker is alive."""
-        values = {"id": worker_id, "device": device, "queues": queues, "slots": slots}
+    def beat(
+        self,
+        worker_id: str,
+        *,
+        device: str,
+        queues: list[str],
+        slots: int,
+        clock: datetime | None = None,
+    ) -> None:
+        """Say that a worker is alive, and what its clock shows, if it has one that matters."""
+        ahead = sa.literal(clock, sa.TIMESTAMP(timezone=True)) - sa.func.clock_timestamp()
+        values = {
+            "id": worker_id,
+            "device": device,
+            "queues": queues,
+            "slots": slots,
+            "clock_offset_s": sa.extract("epoch", ahead),
+        }
         statement = insert(workers).values(values)
         statement = statement.on_conflict_do_update(
             index_elements=["id"], set_=values | {"heartbeat_at": sa.func.now()}
