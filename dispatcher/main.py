@@ -76,7 +76,7 @@ def main() -> None:
     settings = DispatcherSettings.read()
     configure_logging("dispatcher")
     # A connection for the loop, and one for each service with a pace of its own.
-    database = make_engine(settings.database_url.get_secret_value(), pool_size=2)
+    database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
     queue = JobQueue(settings.redis_url.get_secret_value())
     dispatcher = Dispatcher(
         database,
