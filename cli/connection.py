@@ -56,6 +56,11 @@ def _read_variable(name: str) -> str | None:
     return value or None
 
 
+def has_variable(name: str) -> bool:
+    """Tell whether a variable is set, by itself or as a file."""
+    return bool({name, f"{name}_FILE"} & {*os.environ})  # noqa: TID251 - the clients' process entry
+
+
 def read_nearby(name: str, *, otherwise: str) -> str:
     """Read what a `latentq up` next to us says of itself.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli.commands import catalog, jobs, keys, processes, up
+from cli.commands import catalog, doctor, jobs, keys, processes, up
 from latentq_client import JobFailed, ServiceRefused, ServiceUnreachable
 from shared.errors import ConfigurationError
 
@@ -16,7 +16,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _PANELS: dict[str, list[Callable[..., None]]] = {
-    "Service": [up.up, processes.api, processes.worker, processes.dispatcher, processes.migrate],
+    "Service": [
+        up.up,
+        processes.api,
+        processes.worker,
+        processes.dispatcher,
+        processes.migrate,
+        doctor.doctor,
+    ],
     "Jobs": [jobs.submit, jobs.get, jobs.ls, jobs.cancel, jobs.retry, jobs.rm],
     "Catalog": [catalog.models, catalog.presets, catalog.samplers],
 }

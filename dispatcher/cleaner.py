@@ -13,8 +13,8 @@ INTERVAL_S = 5.0
 MAX_DELETIONS = 200
 #: After how long the store is asked again to delete a job's objects, in seconds.
 RETRY_AFTER_S = 60.0
-#: How long the row of a worker that fell silent is kept, in seconds.
-WORKER_MEMORY_S = 3600.0
+#: How long the row of a worker or dispatcher that fell silent is kept, in seconds.
+MEMORY_S = 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +49,8 @@ class Cleaner:
         for job_id in self._retention.delete_ended_jobs(older_than_s=self._retention_s):
             log.info("job_deleted", job_id=job_id)
         self._retention.expire_uploads(older_than_s=self._upload_retention_s)
-        for worker in self._retention.forget_workers(silent_for_s=WORKER_MEMORY_S):
-            log.info("worker_forgotten", worker=worker)
+        for silent in self._retention.forget_silent(silent_for_s=MEMORY_S):
+            log.info("process_forgotten", id=silent)
         try:
             self._delete_results()
             self._delete_uploads()

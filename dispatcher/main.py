@@ -3,26 +3,35 @@
 Any number of copies may run.
 """
 
+import contextlib
+import os
 import signal
+import socket
 import threading
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 import structlog
 
-from dispatcher import cleaner, sweeper
+from dispatcher import cleaner, metrics, sweeper
 from dispatcher.cleaner import Cleaner
 from dispatcher.deliverer import Deliverer, Sender
+from dispatcher.metrics import StateGauges
 from dispatcher.outbound import Outbound
+from dispatcher.presence import Presence
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
 from dispatcher.rounds import Rounds
+from dispatcher.situation import Observer
 from dispatcher.sweeper import Sweeper
+from models import CATALOG
 from shared import crash_point
+from shared.catalog import Catalog
 from shared.db.deletions import DeletionRepository
 from shared.db.deliveries import DeliveryRepository
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
+from shared.db.presence import DispatcherRepository
 from shared.db.rescue import RescueRepository
 from shared.db.retention import RetentionRepository
 from shared.db.session import DATABASE_AWAY, make_engine
@@ -75,14 +84,16 @@ def main() -> None:
     configure_logging("dispatcher")
     crash_point.arm(settings.crash_at)
     # A connection for the loop, and one for each service with a pace of its own.
-    database = make_engine(settings.database_url.get_secret_value(), pool_size=2)
+    database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
+    queue = JobQueue(settings.redis_url.get_secret_value())
     dispatcher = Dispatcher(
         database,
-        JobQueue(settings.redis_url.get_secret_value()),
+        queue,
         redispatch_s=settings.redispatch_s,
     )
     store = make_store(settings)
-    slow_services = make_slow_services(settings, database, store)
+    presence = Presence(DispatcherRepository(database), f"{socket.gethostname()}:{os.getpid()}")
+    slow_services = make_slow_services(settings, database, queue, store)
     deliverer = make_deliverer(settings, store)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,6 +104,7 @@ def main() -> None:
     deliverer.start()
     while not stopping.is_set():
         try:
+            presence.run_once()
             dispatcher.run_once()
         except DATABASE_AWAY:
             log.warning("postgresql_away")
@@ -104,6 +116,8 @@ def main() -> None:
     for service in slow_services:
         service.stop()
     deliverer.stop()
+    with contextlib.suppress(*DATABASE_AWAY):  # silence tells it as well, later
+        presence.leave()
     log.info("dispatcher_stopped")
 
 
@@ -120,9 +134,13 @@ def make_store(settings: DispatcherSettings) -> ObjectStore:
 
 
 def make_slow_services(
-    settings: DispatcherSettings, database: sa.Engine, store: ObjectStore
+    settings: DispatcherSettings, database: sa.Engine, queue: JobQueue, store: ObjectStore
 ) -> list[Rounds]:
-    """Make the services that call the store, which may hold them up."""
+    """Make the services that call the store, which may hold them up.
+
+    Raises:
+        ConfigurationError: The catalog cannot be used, or the port of the metrics not be had.
+    """
     retention = RetentionRepository(database)
     cleaning = Cleaner(
         retention,
@@ -132,10 +150,16 @@ def make_slow_services(
         upload_retention_s=settings.upload_retention_s,
     )
     sweeping = Sweeper(retention, store)
-    return [
+    services = [
         Rounds("cleaner", cleaning.run_once, interval_s=cleaner.INTERVAL_S),
         Rounds("sweeper", sweeping.run_once, interval_s=sweeper.INTERVAL_S),
     ]
+    if settings.metrics_port is not None:
+        catalog = Catalog.load(settings.catalog or CATALOG)
+        gauges = StateGauges(Observer(database, queue, store, catalog))
+        gauges.serve(host=settings.metrics_host, port=settings.metrics_port)
+        services.append(Rounds("metrics", gauges.run_once, interval_s=metrics.INTERVAL_S))
+    return services
 
 
 def make_deliverer(settings: DispatcherSettings, store: ObjectStore) -> Deliverer:

@@ -7,6 +7,7 @@ Every setting here is there because its opposite was measured to lose, double or
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -116,6 +117,15 @@ def make_celery(redis_url: str, *, order: QueueOrder | None = None) -> Celery:
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class RedisState:
+    """What Redis says of itself, as far as messages depend on it."""
+
+    eviction_policy: str
+    #: It writes an append-only file, and the last write succeeded.
+    is_persistent: bool
+
+
 class JobQueue:
     """Send hints to workers. Every call is bounded in time and may fail without harm."""
 
@@ -174,6 +184,21 @@ class JobQueue:
             self._redis.publish(CANCEL_CHANNEL, json.dumps({"job_id": job_id}))
         except redis.RedisError as error:
             raise ServiceUnavailable("Redis does not answer") from error
+
+    def look(self) -> RedisState:
+        """Ask Redis how it keeps what it holds.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer.
+        """
+        try:
+            info = self._redis.info()
+        except redis.RedisError as error:
+            raise ServiceUnavailable("Redis does not answer") from error
+        return RedisState(
+            eviction_policy=info["maxmemory_policy"],
+            is_persistent=info["aof_enabled"] == 1 and info["aof_last_write_status"] == "ok",
+        )
 
     def ping(self) -> None:
         """Check that Redis answers.

@@ -149,6 +149,14 @@ class DispatcherSettings(
     #: How long an upload is kept that no waiting or running job needs, in seconds. The least is
     #: more than storing one may take.
     upload_retention_s: float = Field(default=86_400.0, ge=600.0, le=MAX_RETENTION_S)
+    #: Where `/metrics` is served; off unless it is set.
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    #: The address that it listens on.
+    metrics_host: str = "127.0.0.1"
+
+
+class DoctorSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
+    """Everything that `latentq doctor` looks at."""
 
 
 class _FileSource(PydanticBaseSettingsSource):

@@ -31,6 +31,7 @@ PAGE_SIZE = 1000
 RESULTS_PREFIX = "results/"
 _UUID = "-".join(rf"[0-9a-f]{{{length}}}" for length in (8, 4, 4, 4, 12))
 _ARTIFACT_KEY = re.compile(rf"{RESULTS_PREFIX}([^/]+)/\d+-({_UUID})/.+")
+_FORBIDDEN = 403
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 
@@ -213,7 +214,16 @@ class ObjectStore:
         """
         try:
             self._client.head_bucket(Bucket=self._bucket)
-        except (BotoCoreError, ClientError) as error:
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            says = {
+                _FORBIDDEN: "the object store refuses the keys",
+                _NOT_FOUND: f"the object store has no bucket {self._bucket}",
+            }
+            raise ServiceUnavailable(
+                says.get(status, f"the object store answered {status}")
+            ) from error
+        except BotoCoreError as error:
             raise ServiceUnavailable("the object store does not answer") from error
 
     def _holds(self, key: str, digest: str) -> bool:

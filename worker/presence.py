@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
@@ -62,6 +63,7 @@ class Presence:
                     queues=self._affinity.queues,
                     slots=self._slots,
                     warm_queues=self._affinity.warm_queues,
+                    clock=datetime.now(UTC),
                 )
                 self._save_costs()
             except DATABASE_AWAY:

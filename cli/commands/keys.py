@@ -1,12 +1,11 @@
 """`latentq keys`: who may use the service. For its operator: it asks the database itself."""
 
 import json
-import os
 from typing import Annotated
 
 import typer
 
-from cli.connection import JsonOption, read_nearby
+from cli.connection import JsonOption, has_variable, read_nearby
 from cli.database import open_database
 from shared.settings import PREFIX, DatabaseSettings
 
@@ -66,6 +65,6 @@ def limit(
 
 def _database_url() -> str:
     variable = f"{PREFIX}DATABASE_URL"
-    if {variable, f"{variable}_FILE"} & {*os.environ}:  # noqa: TID251 - the process' entry
+    if has_variable(variable):
         return DatabaseSettings.read().database_url.get_secret_value()
     return read_nearby("database_url", otherwise=f"set {variable}")

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import httpx
 
+from cli.standalone import seaweedfs
 from cli.standalone.child import Child, ChildSpec, stop_all
 from cli.standalone.servers import STOP_TIMEOUT_S, Servers
 from cli.standalone.state import DataDir, is_free, write_private
@@ -147,6 +148,10 @@ class System:
             "webhook_secret": self._data_dir.secret("webhook_secret"),
             "console_url": self._address.base_url,
             "s3_endpoint": self._servers.s3_endpoint,
+            "s3_region": seaweedfs.REGION,
+            "s3_bucket": self._servers.s3_bucket,
+            "s3_access_key": self._servers.s3_access_key,
+            "s3_secret_key": self._servers.s3_secret_key,
             "database_url": self._servers.database_url,
             "redis_url": self._servers.redis_url,
             "pids": {child.spec.name: child.pid for child in children},

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -301,14 +301,22 @@ class WorkerRepository:
         queues: list[str],
         slots: int,
         warm_queues: Sequence[str] = (),
+        clock: datetime | None = None,
     ) -> None:
-        """Say that a worker is alive; `warm_queues` are those whose models it holds in memory."""
+        """Say that a worker is alive.
+
+        Args:
+            warm_queues: Those of its queues whose models it holds in memory.
+            clock: What its clock shows, if it has one that matters.
+        """
+        ahead = sa.literal(clock, sa.TIMESTAMP(timezone=True)) - sa.func.clock_timestamp()
         values = {
             "id": worker_id,
             "device": device,
             "queues": queues,
             "slots": slots,
             "warm_queues": list(warm_queues),
+            "clock_offset_s": sa.extract("epoch", ahead),
         }
         statement = insert(workers).values(values)
         statement = statement.on_conflict_do_update(

@@ -13,6 +13,7 @@ from shared.db.deletions import TERMINAL, delete_jobs
 from shared.db.tables import (
     attempts,
     deliveries,
+    dispatchers,
     events,
     jobs,
     transitions,
@@ -45,19 +46,22 @@ class RetentionRepository:
     def delete_ended_jobs(self, *, older_than_s: float) -> list[str]:
         """Delete jobs that ended so long ago; returns their ids, the objects are noted.
 
-        A job whose owner is still to be told of its end is kept until that is done or given up.
+        One whose receiver has not been told yet is kept until that has come to an end.
         """
-        is_untold = sa.exists().where(
-            events.c.job_id == jobs.c.id,
-            deliveries.c.event_id == events.c.id,
-            deliveries.c.status == DeliveryStatus.PENDING,
-        )
         old = (
             sa.select(jobs.c.id)
-            .where(jobs.c.status.in_(TERMINAL), jobs.c.finished_at < _ago(older_than_s), ~is_untold)
+            .where(
+                jobs.c.status.in_(TERMINAL),
+                jobs.c.finished_at < _ago(older_than_s),
+                ~sa.exists().where(
+                    events.c.job_id == jobs.c.id,
+                    deliveries.c.event_id == events.c.id,
+                    deliveries.c.status == DeliveryStatus.PENDING,
+                ),
+            )
             .order_by(jobs.c.finished_at)
             .limit(BATCH)
-            .with_for_update(skip_locked=True)
+            .with_for_update(of=jobs, skip_locked=True)
         )
         with self._engine.begin() as connection:
             return delete_jobs(connection, jobs.c.id.in_(list(connection.scalars(old))))
@@ -133,15 +137,18 @@ class RetentionRepository:
         with self._engine.connect() as connection:
             return list(connection.scalars(query))
 
-    def forget_workers(self, *, silent_for_s: float) -> list[str]:
-        """Delete the rows of workers that have not been heard of for so long; returns their ids."""
-        statement = (
-            workers.delete()
-            .where(workers.c.heartbeat_at < _ago(silent_for_s))
-            .returning(workers.c.id)
-        )
+    def forget_silent(self, *, silent_for_s: float) -> list[str]:
+        """Delete the rows of workers and dispatchers that were silent for so long; returns ids."""
         with self._engine.begin() as connection:
-            return list(connection.scalars(statement))
+            return [
+                silent
+                for table in (workers, dispatchers)
+                for silent in connection.scalars(
+                    table.delete()
+                    .where(table.c.heartbeat_at < _ago(silent_for_s))
+                    .returning(table.c.id)
+                )
+            ]
 
 
 def _ago(seconds: float) -> sa.ColumnElement[datetime]:

@@ -190,6 +190,15 @@ workers = sa.Table(
     sa.Column("slots", sa.Integer, nullable=False),
     sa.Column("started_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("heartbeat_at", _TIME, nullable=False, server_default=sa.func.now()),
+    # By how much its clock was ahead of the database's at its last heartbeat, in seconds.
+    sa.Column("clock_offset_s", sa.Double),
+)
+
+dispatchers = sa.Table(
+    "dispatchers",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("heartbeat_at", _TIME, nullable=False, server_default=sa.func.now()),
 )
 
 # What stages were measured to take, for the next start and for estimates.

@@ -145,5 +145,5 @@ def test_a_store_that_is_away_is_an_error(servers: Servers, key: str) -> None:
 
 def test_a_bucket_that_is_not_there_shows_when_pinged(servers: Servers, store: ObjectStore) -> None:
     store.ping()
-    with pytest.raises(ServiceUnavailable):
+    with pytest.raises(ServiceUnavailable, match="no bucket nothing-here"):
         connect(servers, bucket="nothing-here").ping()

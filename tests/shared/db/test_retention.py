@@ -9,12 +9,13 @@ import sqlalchemy as sa
 
 from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository, WorkerRepository
+from shared.db.presence import DispatcherRepository
 from shared.db.rescue import RescueRepository
 from shared.db.retention import RetentionRepository, StoredResult
 from shared.db.uploads import UploadRepository
 from shared.errors import InvalidRequest, NotFound, ServiceUnavailable
 from shared.job import Artifact, Lease, NewJob, Success
-from shared.webhook import TERMINAL_EVENTS, Webhook
+from shared.webhook import Webhook
 
 NewJobs = Callable[..., NewJob]
 DAY_S = 86_400.0
@@ -76,19 +77,20 @@ class TestJobs:
         for kept in (young, queued, running):
             assert jobs.get("tenant", kept).id == kept
 
-    def test_one_whose_owner_is_still_to_be_told_stays(
+    @pytest.mark.parametrize("end", ["delivered", "dead"])
+    def test_one_whose_receiver_is_yet_to_be_told_stays_until_that_has_ended(
         self,
         jobs: JobRepository,
         retention: RetentionRepository,
         make_job: NewJobs,
         database: sa.Engine,
+        end: str,
     ) -> None:
-        told = Webhook("https://receiver.example/hook", TERMINAL_EVENTS)
-        job, _ = jobs.insert(make_job(webhook=told))
+        job, _ = jobs.insert(make_job(webhook=Webhook("https://receiver.example.test/hook")))
         jobs.request_cancel("tenant", job.id)
         age(database, "jobs.finished_at", DAY_S + 1)
         assert retention.delete_ended_jobs(older_than_s=DAY_S) == []
-        run_sql(database, "UPDATE deliveries SET status = 'dead'")
+        run_sql(database, f"UPDATE deliveries SET status = '{end}'")
         assert retention.delete_ended_jobs(older_than_s=DAY_S) == [job.id]
 
     def test_a_batch_is_bounded_and_the_oldest_go_first(
@@ -339,15 +341,21 @@ class TestOrphans:
         assert retention.find_orphans([], older_than_s=60) == []
 
 
-def test_a_worker_is_forgotten_when_it_was_silent_for_long(
+def test_processes_are_forgotten_when_they_were_silent_for_long(
     retention: RetentionRepository, database: sa.Engine
 ) -> None:
-    workers = WorkerRepository(database)
-    workers.beat("old", device="cpu", queues=["q"], slots=1)
+    workers, dispatchers = WorkerRepository(database), DispatcherRepository(database)
+
+    def beat(name: str) -> None:
+        workers.beat(name, device="cpu", queues=["q"], slots=1, clock=datetime.now(UTC))
+        dispatchers.beat(f"dispatcher-{name}")
+
+    beat("old")
     age(database, "workers.heartbeat_at", 3601)
-    workers.beat("new", device="cpu", queues=["q"], slots=1)
-    assert retention.forget_workers(silent_for_s=3600) == ["old"]
-    assert retention.forget_workers(silent_for_s=3600) == []
+    age(database, "dispatchers.heartbeat_at", 3601)
+    beat("new")
+    assert retention.forget_silent(silent_for_s=3600) == ["old", "dispatcher-old"]
+    assert retention.forget_silent(silent_for_s=3600) == []
 
 
 def reserve(uploads: UploadRepository, *, sha256: str = "ab" * 32) -> str:

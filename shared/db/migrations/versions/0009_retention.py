@@ -1,4 +1,4 @@
-"""What is deleted, and when."""
+"""What is deleted, and when; and who is alive, with which clock."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -47,9 +47,23 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_uploads_sent", "uploads", ["sent_at"])
+    op.add_column("workers", sa.Column("clock_offset_s", sa.Double(), nullable=True))
+    op.create_table(
+        "dispatchers",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column(
+            "heartbeat_at",
+            sa.TIMESTAMP(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_dispatchers"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("dispatchers")
+    op.drop_column("workers", "clock_offset_s")
     op.drop_index("ix_uploads_sent", "uploads")
     op.drop_column("uploads", "sent_at")
     op.drop_column("uploads", "is_stored")
