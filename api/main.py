@@ -11,7 +11,7 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, health_routes, jobs, uploads
+from api import catalogue, deliveries, health_routes, jobs, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.health import Health, check_database
@@ -25,6 +25,7 @@ from api.submission import Resolver
 from api.tokens import TokenCounter
 from models import CATALOG
 from shared.catalog import Catalog
+from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
@@ -61,7 +62,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     )
     app.state.services = services
     app.include_router(health_routes.router)
-    for router in (jobs.router, uploads.router, catalogue.router):
+    for router in (jobs.router, uploads.router, deliveries.router, catalogue.router):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
         )
@@ -125,6 +126,7 @@ def make_services(
         resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed),
         jobs=job_repository,
         uploads=UploadRepository(database),
+        deliveries=DeliveryLog(database),
         store=store,
         keyring=Keyring(KeyRepository(database), now),
         renderer=JobRenderer(store, settings.link_ttl_s, now),

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from api.health import Health
 from api.keyring import Keyring
 from api.submission import Resolver
+from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
@@ -22,6 +23,7 @@ class Services:
     resolver: Resolver
     jobs: JobRepository
     uploads: UploadRepository
+    deliveries: DeliveryLog
     store: ObjectStore
     keyring: Keyring
     renderer: JobRenderer

@@ -26,14 +26,19 @@ def create(
 ) -> None:
     """Make an API key. It is shown once and stored as a hash.
 
+    With --json, also what the webhooks of this tenant are signed with.
+
     The database is the one of LATENTQ_DATABASE_URL, else that of the `latentq up` next to us.
     """
     from shared.db.keys import KeyRepository, mint_key
+    from shared.db.webhooks import WebhookSecretRepository
 
     key = mint_key()
     with open_database(_database_url()) as database:
         KeyRepository(database).ensure(key, tenant=tenant, name=name)
-    typer.echo(json.dumps({"api_key": key, "tenant": tenant, "name": name}) if as_json else key)
+        secret = WebhookSecretRepository(database).ensure(tenant)
+    made = {"api_key": key, "tenant": tenant, "name": name, "webhook_secret": secret}
+    typer.echo(json.dumps(made) if as_json else key)
 
 
 def _database_url() -> str:

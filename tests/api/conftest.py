@@ -14,6 +14,7 @@ from api.submission import Resolver
 from api.tokens import TokenCounter
 from models import CATALOG
 from shared.catalog import Catalog
+from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.uploads import UploadRepository
@@ -55,6 +56,7 @@ def api(database: sa.Engine, resolver: Resolver, store: ObjectStore) -> Iterator
         resolver=resolver,
         jobs=jobs,
         uploads=UploadRepository(database),
+        deliveries=DeliveryLog(database),
         store=store,
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
