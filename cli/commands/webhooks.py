@@ -49,19 +49,22 @@ def _print(document: object, deliveries: list[Mapping[str, Any]], *, as_json: bo
         typer.echo(json.dumps(document, indent=2))
         return
     table = Table(box=None, header_style="bold")
-    for name in ("id", "job", "event", "host", "status", "attempts", "last", "next"):
+    # Whole, in however narrow a terminal: what is copied, and what one looks for.
+    table.add_column("id", no_wrap=True, min_width=36)
+    table.add_column("last", no_wrap=True, min_width=15)
+    for name in ("status", "attempts", "event", "host", "job", "next"):
         table.add_column(name, no_wrap=True)
     for delivery in deliveries:
         last = delivery["attempts"][-1] if delivery["attempts"] else None
         code = "" if last is None or last["status_code"] is None else f" {last['status_code']}"
         table.add_row(
             delivery["id"],
-            delivery["job_id"],
-            delivery["type"],
-            delivery["host"],
+            f"{delivery['last_outcome'] or ''}{code}",
             delivery["status"],
             str(len(delivery["attempts"])),
-            f"{delivery['last_outcome'] or ''}{code}",
+            delivery["type"],
+            delivery["host"],
+            delivery["job_id"],
             delivery["next_attempt_at"] or "",
         )
     Console().print(table)
