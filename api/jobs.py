@@ -94,7 +94,7 @@ def list_jobs(
         caller.tenant, limit=place.limit + 1, after=place.after, filters=filters
     )
     page, has_more = jobs[: place.limit], len(jobs) > place.limit
-    next_cursor = write_cursor(page[-1]) if has_more else None
+    next_cursor = write_cursor(page[-1].created_at, page[-1].id) if has_more else None
     if next_cursor is not None:
         response.headers["Link"] = link_next(request, next_cursor)
     _forbid_caching(response)

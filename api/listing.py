@@ -3,6 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -13,7 +14,7 @@ from api.problems import RequestRefused
 from api.schemas import Text
 from shared.db.jobs import JobCursor, JobFilters
 from shared.errors import FieldProblem, InvalidRequest
-from shared.job import Job, JobStatus
+from shared.job import JobStatus
 
 _METADATA = "metadata."
 _PLAIN = {"limit", "cursor", "status", "model", "preset", "created_after", "created_before"}
@@ -82,9 +83,9 @@ def _read_cursor(cursor: str) -> JobCursor:
     return JobCursor(created_at, job_id)
 
 
-def write_cursor(job: Job) -> str:
-    """Write a cursor that stands behind a job."""
-    place = json.dumps([job.created_at.isoformat(), job.id], separators=(",", ":"))
+def write_cursor(created_at: datetime, item_id: str) -> str:
+    """Write a cursor that stands behind a job, or whatever else a page lists."""
+    place = json.dumps([created_at.isoformat(), item_id], separators=(",", ":"))
     return base64.urlsafe_b64encode(place.encode()).decode()
 
 

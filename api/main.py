@@ -11,7 +11,7 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, health_routes, jobs, retries, uploads
+from api import catalogue, deliveries, health_routes, jobs, retries, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
@@ -28,6 +28,7 @@ from models import CATALOG
 from shared import crash_point
 from shared.catalog import Catalog
 from shared.db.costs import CostRepository
+from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
@@ -64,7 +65,13 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     )
     app.state.services = services
     app.include_router(health_routes.router)
-    for router in (jobs.router, retries.router, uploads.router, catalogue.router):
+    for router in (
+        jobs.router,
+        retries.router,
+        uploads.router,
+        deliveries.router,
+        catalogue.router,
+    ):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
         )
@@ -133,6 +140,7 @@ def make_services(
         estimator=Estimator(CostRepository(database), catalog),
         jobs=job_repository,
         uploads=UploadRepository(database),
+        deliveries=DeliveryLog(database),
         store=store,
         keyring=Keyring(KeyRepository(database), now),
         renderer=JobRenderer(store, settings.link_ttl_s, now),

@@ -10,6 +10,7 @@ from api.estimator import Estimator
 from api.health import Health
 from api.keyring import Keyring
 from api.submission import Resolver
+from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
@@ -24,6 +25,7 @@ class Services:
     estimator: Estimator
     jobs: JobRepository
     uploads: UploadRepository
+    deliveries: DeliveryLog
     store: ObjectStore
     keyring: Keyring
     renderer: JobRenderer

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import typer
 
-from cli.commands import catalog, doctor, jobs, keys, processes, up
+from cli.commands import catalog, doctor, jobs, keys, processes, up, webhooks
 from latentq_client import JobFailed, ServiceRefused, ServiceUnreachable
 from shared.errors import ConfigurationError
 
@@ -31,6 +31,7 @@ for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.command("watch", rich_help_panel="Jobs")(jobs.watch_jobs)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel="Jobs")
 app.add_typer(keys.app, name="keys", rich_help_panel="Service")
 
 

@@ -29,18 +29,22 @@ def create(
     """Make an API key. It is shown once and stored as a hash.
 
     A limit that the tenant has stays as it is unless another one is given.
+    With --json, also what the webhooks of this tenant are signed with.
 
     The database is the one of LATENTQ_DATABASE_URL, else that of the `latentq up` next to us.
     """
     from shared.db.keys import KeyRepository, mint_key
     from shared.db.tenants import TenantRepository
+    from shared.db.webhooks import WebhookSecretRepository
 
     key = mint_key()
     with open_database(_database_url()) as database:
         if max_running is not None:
             TenantRepository(database).limit(tenant, max_running=max_running)
         KeyRepository(database).ensure(key, tenant=tenant, name=name)
-    typer.echo(json.dumps({"api_key": key, "tenant": tenant, "name": name}) if as_json else key)
+        secret = WebhookSecretRepository(database).ensure(tenant)
+    made = {"api_key": key, "tenant": tenant, "name": name, "webhook_secret": secret}
+    typer.echo(json.dumps(made) if as_json else key)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """What a data directory remembers: the secrets and ports that were chosen at its first start."""
 
-import base64
 import fcntl
 import json
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from shared.db.keys import mint_key
+from shared.db.webhooks import mint_secret
 from shared.errors import ConfigurationError
 
 #: Below the range that Linux gives to outgoing connections, which could take a port meanwhile.
@@ -147,8 +147,7 @@ def _make_secrets() -> dict[str, str]:
         "s3_secret_key": secrets.token_hex(24),
         "seaweedfs_admin_password": secrets.token_hex(24),
         "api_key": mint_key(),
-        # The form that webhook verifiers expect: standard base64, padded.
-        "webhook_secret": f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}",
+        "webhook_secret": mint_secret(),
     }
 
 

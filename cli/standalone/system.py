@@ -20,6 +20,7 @@ from cli.standalone.state import DataDir, is_free, write_private
 from cli.standalone.supervisor import Supervisor
 from shared.db.keys import KeyRepository
 from shared.db.session import make_engine
+from shared.db.webhooks import WebhookSecretRepository
 from shared.errors import ConfigurationError
 
 #: How long the API, the dispatcher and the workers may take to end, in seconds.
@@ -119,6 +120,8 @@ class System:
         database = make_engine(self._servers.database_url)
         keys = KeyRepository(database)
         keys.ensure(self._data_dir.secret("api_key"), tenant=TENANT, name="latentq up")
+        chosen = self._data_dir.secret("webhook_secret")
+        self._webhook_secret = WebhookSecretRepository(database).ensure(TENANT, chosen)
         database.dispose()
         for child in (self._api, self._dispatcher, *self._workers):
             self._supervisor.start(child)
@@ -145,7 +148,7 @@ class System:
         connection = {
             "base_url": self._address.base_url,
             "api_key": self._data_dir.secret("api_key"),
-            "webhook_secret": self._data_dir.secret("webhook_secret"),
+            "webhook_secret": self._webhook_secret,
             "console_url": self._address.base_url,
             "s3_endpoint": self._servers.s3_endpoint,
             "s3_region": seaweedfs.REGION,

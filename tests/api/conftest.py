@@ -16,6 +16,7 @@ from api.tokens import TokenCounter
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.db.costs import CostRepository
+from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.uploads import UploadRepository
@@ -69,6 +70,7 @@ def api(
         estimator=Estimator(CostRepository(database), catalog),
         jobs=jobs,
         uploads=UploadRepository(database),
+        deliveries=DeliveryLog(database),
         store=store,
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),

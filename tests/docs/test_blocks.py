@@ -120,6 +120,12 @@ def test_a_job_starts_from_a_picture_as_the_page_says(reader: Reader, stack: Sta
     assert (reader.folder / "inpainted.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_webhooks_are_received_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "receive-webhooks.md"):
+        reader.run(block)
+
+
 def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> None:
     up, worker = blocks_of(HOW_TO / "add-workers.md")
     data_dir = reader.folder / ".latentq"
@@ -131,7 +137,8 @@ def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> Non
     *exports, command = worker.text.strip().splitlines()
     exported = set(re.findall(r"LATENTQ_\w+", " ".join(exports)))
     # What the page leaves out has a default.
-    assert set(variables) - exported <= {"LATENTQ_S3_REGION", "LATENTQ_LEASE_S"}
+    defaults = {"LATENTQ_S3_REGION", "LATENTQ_LEASE_S", "LATENTQ_WEBHOOK_ALLOW_LOOPBACK"}
+    assert set(variables) - exported <= defaults
     reader.environment |= variables
     reader.run(Block(worker.page, "sh", "\n".join(exports)))
     log = reader.folder / "log"
@@ -154,7 +161,12 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
 
 
 def test_no_page_has_a_block_that_nobody_runs() -> None:
-    pages = ("add-workers.md", "start-from-a-picture.md", "train-the-demo-model.md")
+    pages = (
+        "add-workers.md",
+        "receive-webhooks.md",
+        "start-from-a-picture.md",
+        "train-the-demo-model.md",
+    )
     run = {ROOT / "README.md", *(HOW_TO / page for page in pages)}
     with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
     assert with_blocks == run

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
 from tests.fixtures.pictures import picture
-from tests.fixtures.stack import Stack, free_port
+from tests.fixtures.receiver import run_receiver, status
+from tests.fixtures.stack import Stack, free_port, wait_until
 
 PROMPT = "a large red star on a yellow background"
 NO_DATABASE = {"LATENTQ_DATABASE_URL": f"postgresql://x:x@127.0.0.1:{free_port()}/x"}
@@ -105,6 +107,26 @@ def test_a_job_that_has_ended_can_be_deleted(shell: Shell) -> None:
         assert shell.run("rm", job_id).returncode == 4
 
 
+def test_a_receiver_is_told_and_told_again(shell: Shell, stack: Stack) -> None:
+    with run_receiver() as receiver:
+        receiver.script = [status(410)]
+        job_id = stack.submit(prompt=PROMPT, steps=2, webhook={"url": receiver.url})["id"]
+
+        def read(wanted: str) -> Any:
+            (delivery,) = shell.json("webhooks", "ls", "--job", job_id)
+            return delivery if delivery["status"] == wanted else None
+
+        delivery = wait_until(lambda: read("dead"), timeout_s=60)
+        assert "gone 410" in shell.run("webhooks", "ls").stdout
+        assert shell.json("webhooks", "redeliver", delivery["id"])["status"] == "pending"
+        delivery = wait_until(lambda: read("delivered"), timeout_s=30)
+        verifier = Webhook(stack.connection["webhook_secret"])
+        for received in receiver.received:
+            assert received.headers["webhook-id"] == delivery["event_id"]
+            assert verifier.verify(received.body, received.headers)["data"]["id"] == job_id
+    assert shell.run("webhooks", "redeliver", "dlv_none").returncode == 4
+
+
 def test_the_same_key_again_is_the_same_job(shell: Shell) -> None:
     command = ("submit", PROMPT, "--steps", "2", "--idempotency-key", "order-7")
     assert shell.json(*command)["id"] == shell.json(*command)["id"]
@@ -172,6 +194,8 @@ def test_a_new_key_sees_the_jobs_of_its_tenant_alone(
     limit = shell.json("keys", "limit", "another")
     assert limit == {"tenant": "another", "max_running": None}
     assert (created["tenant"], created["name"]) == ("another", "test")
+    assert created["webhook_secret"].startswith("whsec_")
+    assert created["webhook_secret"] != stack.connection["webhook_secret"]
     shell.environment["LATENTQ_API_KEY"] = created["api_key"]
     assert shell.json("ls") == []
     assert shell.run("get", job["id"]).returncode == 4

@@ -113,14 +113,7 @@ class Client:
             ServiceRefused: A filter is not valid.
             ServiceUnreachable: Nobody answered.
         """
-        cursor: str | None = None
-        while True:
-            place = {} if cursor is None else {"cursor": cursor}
-            page = self._read("/v1/jobs", limit=str(page_size), **(filters or {}), **place)
-            yield from (Job.read(body) for body in page["data"])
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
+        return map(Job.read, self._pages("/v1/jobs", page_size, filters))
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; one that runs stops at its next step.
@@ -211,6 +204,30 @@ class Client:
         """
         return self._link_transport.send("GET", artifact.url).content
 
+    def deliveries(
+        self, *, page_size: int = 50, filters: Mapping[str, str] | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        """Read what was told of jobs to their webhooks, newest first.
+
+        `filters` are the query parameters of `GET /v1/deliveries`, such as `{"status": "dead"}`.
+
+        Raises:
+            ServiceRefused: A filter is not valid.
+            ServiceUnreachable: Nobody answered.
+        """
+        return self._pages("/v1/deliveries", page_size, filters)
+
+    def redeliver(self, delivery_id: str) -> Mapping[str, Any]:
+        """Send an event again, now, whatever became of it.
+
+        Raises:
+            ServiceRefused: There is no such delivery.
+            ServiceUnreachable: Nobody answered.
+        """
+        path = f"/v1/deliveries/{quote(delivery_id, safe='')}/redeliver"
+        body: Mapping[str, Any] = self._transport.send("POST", path).json()
+        return body
+
     def models(self) -> Mapping[str, Any]:
         """Read which models there are."""
         return self._read("/v1/models")
@@ -222,6 +239,18 @@ class Client:
     def samplers(self, model: str | None = None) -> Mapping[str, Any]:
         """Read which samplers work on which schedules, with how many steps."""
         return self._read("/v1/samplers", **({} if model is None else {"model": model}))
+
+    def _pages(
+        self, path: str, page_size: int, filters: Mapping[str, str] | None
+    ) -> Iterator[Mapping[str, Any]]:
+        cursor: str | None = None
+        while True:
+            place = {} if cursor is None else {"cursor": cursor}
+            page = self._read(path, limit=str(page_size), **(filters or {}), **place)
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
 
     def _read(self, path: str, **parameters: str) -> Mapping[str, Any]:
         body: Mapping[str, Any] = self._transport.send("GET", path, params=parameters).json()
