@@ -6,7 +6,15 @@ import pytest
 from bench.cluster import wait_until
 from shared.crash_point import EXIT_CODE, CrashPoint
 from shared.job import JobStatus
-from tests.chaos.system import LEASE_S, PATIENCE_S, REDISPATCH_S, WORKERS, System
+from tests.chaos.system import (
+    LEASE_S,
+    PATIENCE_S,
+    REDISPATCH_S,
+    SLACK_S,
+    TICK_S,
+    WORKERS,
+    System,
+)
 
 #: Points of a worker, in the order in which a job passes them.
 OF_A_JOB = (
@@ -62,5 +70,7 @@ def test_a_dispatcher_that_dies_before_it_publishes_delays_a_job(system: System)
     job_id = system.insert()
     assert system.cluster.wait_for_end("dispatcher") == EXIT_CODE
     system.revive()
-    (job,) = system.wait([job_id], timeout_s=REDISPATCH_S + LEASE_S)
+    bound_s = REDISPATCH_S + TICK_S + 2 * SLACK_S
+    system.wait_for(job_id, lambda job: job.attempt == 1, timeout_s=bound_s)
+    (job,) = system.wait([job_id])
     assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 1)
