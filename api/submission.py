@@ -13,7 +13,7 @@ from shared.catalog import Catalog, ModelSpec, PresetValues
 from shared.compatibility import find_refusal, find_start_refusal, max_steps, min_steps
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import PresetRef
-from shared.request import MAX_DEADLINE_S, GenerationRequest
+from shared.request import GenerationRequest
 
 #: How much changes of a picture that a job starts from, unless it says.
 DEFAULT_STRENGTH = 0.75
@@ -186,20 +186,5 @@ def _check_duration(body: JobCreate, spec: ModelSpec) -> Iterator[FieldProblem]:
 
 
 def _check_not_before(body: JobCreate, now: datetime) -> Iterator[FieldProblem]:
-    if body.not_before is None:
-        return
-    ahead = body.not_before - now
-    if ahead > MAX_AHEAD:
+    if body.not_before is not None and body.not_before - now > MAX_AHEAD:
         yield FieldProblem("#/not_before", f"at most {MAX_AHEAD.days} days ahead")
-    elif ahead >= timedelta(seconds=MAX_DEADLINE_S):
-        yield FieldProblem(
-            "#/not_before",
-            "the deadline counts from the moment the job is accepted, and would pass before; "
-            f"less than {MAX_DEADLINE_S // 86_400} days ahead works with the longest deadline_s",
-        )
-    elif ahead >= timedelta(seconds=body.deadline_s):
-        yield FieldProblem(
-            "#/deadline_s",
-            "counts from the moment the job is accepted, and would pass before not_before; "
-            f"more than {math.ceil(ahead.total_seconds())} works",
-        )

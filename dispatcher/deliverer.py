@@ -14,6 +14,7 @@ from dispatcher.hosts import PER_HOST, Hosts
 from dispatcher.message import write_body, write_headers
 from dispatcher.outbound import TOTAL_TIMEOUT_S, Answer, Outbound
 from dispatcher.retries import MAX_TRIES, retry_in_s
+from shared.crash_point import CrashPoint, reached
 from shared.db.deliveries import Attempt, DeliveryClaim, DeliveryRepository
 from shared.db.jobs import JobRepository
 from shared.db.session import DATABASE_AWAY
@@ -59,7 +60,9 @@ class Sender:
             secret=self.secrets.ensure(claim.tenant),
             now=self.clock(),
         )
-        return self.outbound.post(claim.url, headers=headers, body=body)
+        answer = self.outbound.post(claim.url, headers=headers, body=body)
+        reached(CrashPoint.AFTER_WEBHOOK_POST)
+        return answer
 
 
 @dataclass(frozen=True, slots=True)

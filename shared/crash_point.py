@@ -26,6 +26,8 @@ class CrashPoint(StrEnum):
     BEFORE_FINISH_COMMIT = "before_finish_commit"
     #: It tells of them, the worker does not know that it does.
     AFTER_FINISH_COMMIT = "after_finish_commit"
+    #: The receiver has the event, the database does not know that it has.
+    AFTER_WEBHOOK_POST = "after_webhook_post"
 
 
 _armed: CrashPoint | None = None

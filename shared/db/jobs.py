@@ -65,6 +65,8 @@ class JobRepository:
             InvalidRequest: An upload that the request names is there no longer.
         """
         now, not_before = sa.func.now(), sa.bindparam("not_before", new.request.not_before, _TIME)
+        # Null is no time: what is left is the other one.
+        starts_at = sa.func.greatest(now, not_before)
         head_start = timedelta(seconds=AGEING_S * new.request.priority)
         statement = (
             insert(jobs)
@@ -83,9 +85,9 @@ class JobRepository:
                 megapixel_iterations=new.request.megapixel_iterations,
                 idempotency_key=new.idempotency_key,
                 body_sha256=new.body_sha256,
-                deadline_at=now + timedelta(seconds=new.request.deadline_s),
+                deadline_at=starts_at + timedelta(seconds=new.request.deadline_s),
                 # A job that may not run yet does not grow older than others meanwhile.
-                virtual_birth=sa.func.greatest(now, not_before) - head_start,
+                virtual_birth=starts_at - head_start,
                 held_until=sa.case((not_before > now, not_before)),
                 webhook=new.webhook and webhook_values(new.webhook),
                 endpoint_id=new.webhook and endpoint_id_of(new.tenant, new.webhook.url),

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import typer
@@ -88,6 +88,8 @@ def run_campaign(system: System, *, seconds: float, seed: int) -> Verdict:
     customer.result()
     system.heal()
     late = _wait_for_all(system)
+    if not late:
+        system.wait_until_told(timeout_s=SETTLE_S)
     history = system.history()
     return Verdict(seed, seconds, faults, history, check(history) + late)
 
@@ -115,7 +117,11 @@ def _look(system: System, seconds: float) -> None:
 def _submit(system: System, random: Random, stopping: threading.Event) -> None:
     """Be a customer: submit until a job is accepted, and think better of some."""
     while not stopping.wait(random.expovariate(1 / JOB_INTERVAL_S)):
-        body = {"steps": random.randint(1, MAX_STEPS), "num_outputs": random.choice([1, 1, 2])}
+        body = {
+            "steps": random.randint(1, MAX_STEPS),
+            "num_outputs": random.choice([1, 1, 2]),
+            "webhook": {"url": system.receiver.url},
+        }
         key = f"{random.getrandbits(64)}"
         while not _is_accepted(system, key, body) and not stopping.wait(0.3):
             pass
@@ -124,7 +130,7 @@ def _submit(system: System, random: Random, stopping: threading.Event) -> None:
                 system.jobs.request_cancel(TENANT, random.choice(system.accepted[-5:]))
 
 
-def _is_accepted(system: System, key: str, body: dict[str, int]) -> bool:
+def _is_accepted(system: System, key: str, body: dict[str, Any]) -> bool:
     # The seed stands in the key, so that a second try is the same request.
     seed = int(key) % 2**50
     try:

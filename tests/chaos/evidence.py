@@ -3,19 +3,21 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from PIL import Image
 
-from shared.db.tables import artifacts, attempts, jobs, transitions, workers
+from shared.db.tables import artifacts, attempts, events, jobs, transitions, workers
 from shared.errors import NotFound
 from shared.job import AttemptOutcome, JobStatus
 from shared.queue import JobQueue
 from shared.storage import ObjectStore
+from shared.webhook import EventType
 from tests.chaos.history import (
     Attempt,
+    Event,
     History,
     JobHistory,
     Output,
@@ -23,6 +25,7 @@ from tests.chaos.history import (
     StoredFile,
     Transition,
 )
+from tests.fixtures.receiver import Received
 
 
 def read_history(
@@ -30,8 +33,17 @@ def read_history(
     fetch: Callable[[str], StoredFile | None],
     accepted: Collection[str],
     samples: Sequence[QueueSample] = (),
+    received: Iterable[Received] = (),
 ) -> History:
-    """Read what became of accepted jobs; `fetch` tells what the store holds under a key."""
+    """Read what became of accepted jobs.
+
+    Args:
+        fetch: Tells what the store holds under a key.
+        received: What the receiver of their webhooks heard.
+    """
+    bodies: dict[str, list[bytes]] = {}
+    for message in received:
+        bodies.setdefault(message.headers["webhook-id"], []).append(message.body)
     with database.connect() as connection:
 
         def rows_of(table: sa.Table, *order: sa.Column[Any]) -> dict[str, list[sa.Row[Any]]]:
@@ -45,6 +57,7 @@ def read_history(
         changes = rows_of(transitions, transitions.c.id)
         tries = rows_of(attempts, attempts.c.attempt)
         files = rows_of(artifacts, artifacts.c.output_index)
+        told = rows_of(events, events.c.created_at)
     return History(
         accepted=frozenset(accepted),
         jobs={
@@ -57,6 +70,12 @@ def read_history(
                 transitions=[_transition(change) for change in changes.get(row.id, ())],
                 attempts=[_attempt(one) for one in tries.get(row.id, ())],
                 outputs=[_output(fetch, file) for file in files.get(row.id, ())],
+                events=None
+                if row.webhook is None
+                else [
+                    Event(event.id, EventType(event.type), bodies.get(event.id, []))
+                    for event in told.get(row.id, ())
+                ],
             )
             for row in rows
         },

@@ -2,10 +2,10 @@
 
 The database writes each change of a status itself, so the history tells on all processes. `check`
 is a function of a history and nothing else: it is itself tested with histories that are broken.
-I6, one event for each ended job, joins when there are webhooks.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from shared.job import (
     AttemptOutcome,
     JobStatus,
 )
+from shared.webhook import TERMINAL_EVENTS, EventType
 
 #: How late a deadline may be kept: the dispatcher looks five times a second, if it runs.
 DEADLINE_SLACK = timedelta(seconds=1)
@@ -28,6 +29,7 @@ _LEADS_TO = {
     AttemptOutcome.CANCELED: {JobStatus.CANCELED},
     AttemptOutcome.LOST: {JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELED},
     AttemptOutcome.RELEASED: {JobStatus.QUEUED, JobStatus.CANCELED},
+    AttemptOutcome.UNSTORED: {JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELED},
 }
 
 
@@ -73,6 +75,15 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """What a receiver shall hear, and each body that it heard with the id."""
+
+    id: str
+    type: EventType
+    bodies: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class JobHistory:
     """A job's row and everything that hangs on it, each list in the order of the database."""
 
@@ -84,6 +95,8 @@ class JobHistory:
     transitions: Sequence[Transition]
     attempts: Sequence[Attempt]
     outputs: Sequence[Output]
+    #: None where nobody is to be told.
+    events: Sequence[Event] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +142,7 @@ def check(history: History, *, slack: timedelta = DEADLINE_SLACK) -> list[Violat
             "I3": _losses(job),
             "I4": (*_path(job), *_attempts(job)),
             "I5": _results(job),
+            "I6": _events(job),
             "I7": _stays_canceled(job),
         }
         found += [
@@ -205,6 +219,22 @@ def _results(job: JobHistory) -> Iterator[str]:
         told = StoredFile(output.sha256, output.num_bytes, output.seed)
         if output.stored != told:
             yield f"shows {output.key}, in whose place is {output.stored}"
+
+
+def _events(job: JobHistory) -> Iterator[str]:
+    """I6: the receiver hears of an end once, or the very same thing again."""
+    if job.events is None:
+        return
+    for type_, number in Counter(event.type for event in job.events).items():
+        if number > 1:
+            yield f"has {number} events {type_}"
+    ends = [event.type for event in job.events if event.type in TERMINAL_EVENTS]
+    wanted = [f"job.{job.status}"] if job.status.is_terminal else []
+    if sorted(set(ends)) != wanted:
+        yield f"is {job.status} and tells of {ends}"
+    for event in job.events:
+        if len(set(event.bodies)) != 1:
+            yield f"told of {event.type} with {len(set(event.bodies))} different bodies"
 
 
 def _stays_canceled(job: JobHistory) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The cluster with a proxy on every connection, and the record of what it accepted."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -26,9 +27,11 @@ from shared.job import Job, JobStatus, NewJob, PresetRef
 from shared.queue import JobQueue
 from shared.request import GenerationRequest
 from shared.storage import ObjectStore
+from shared.webhook import Webhook
 from tests.chaos.evidence import fetch_file, read_history, sample_queue
 from tests.chaos.history import History, QueueSample, check
 from tests.chaos.proxy import Proxy, ProxyLoop
+from tests.fixtures.receiver import Receiver, run_receiver
 
 #: Short, so that scenarios are.
 LEASE_S = 3.0
@@ -42,6 +45,8 @@ PROCESSES = ("api", "dispatcher", "worker-1", "worker-2")
 WORKERS = ("worker-1", "worker-2")
 #: What a process may take to do what it could do at once, on a machine with other work, in seconds.
 SLACK_S = 1.0
+#: What a delivery takes that nothing goes wrong with, in seconds.
+DELIVERY_S = 3.0
 #: No scenario waits longer for something that has no bound of its own, in seconds.
 PATIENCE_S = 60.0
 #: Steps of a job that takes a few seconds.
@@ -63,8 +68,12 @@ class Links:
 class System:
     """What scenarios break, and look at."""
 
-    def __init__(self, data_dir: DataDir, servers: Servers, loop: ProxyLoop) -> None:
+    def __init__(
+        self, data_dir: DataDir, servers: Servers, loop: ProxyLoop, receiver: Receiver
+    ) -> None:
         self.servers = servers
+        #: Hears of the jobs that name it, and answers as told.
+        self.receiver = receiver
         self.links: dict[str, Links] = {}
         self._data_dir = data_dir
         self._loop = loop
@@ -74,6 +83,7 @@ class System:
             variables={
                 "LATENTQ_LEASE_S": f"{LEASE_S:g}",
                 "LATENTQ_REDISPATCH_S": f"{REDISPATCH_S:g}",
+                "LATENTQ_WEBHOOK_ALLOW_LOOPBACK": "true",
             },
             routes=self._route,
             step_s=STEP_S,
@@ -126,8 +136,9 @@ class System:
             self.cluster.wait_until_ready(name)
 
     def finish(self) -> None:
-        """Wait until all that was accepted has ended, and judge it."""
+        """Wait until all that was accepted has ended and was told, and judge it."""
         self.wait(self.accepted)
+        self.wait_until_told()
         violations = check(self.history())
         assert not violations, "\n".join(map(str, violations))
 
@@ -140,7 +151,27 @@ class System:
     def history(self) -> History:
         """Read what became of the jobs accepted in this scenario."""
         fetch = partial(fetch_file, self.store)
-        return read_history(self.database, fetch, self.accepted, self.samples)
+        return read_history(
+            self.database, fetch, self.accepted, self.samples, self.receiver.received
+        )
+
+    def wait_until_told(self, *, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until no delivery is under way; what waits for its next try has it soon."""
+        with contextlib.suppress(TimeoutError):
+            wait_until(self._is_told, timeout_s=DELIVERY_S)
+        self.hurry_deliveries()
+        wait_until(self._is_told, timeout_s=timeout_s)
+
+    def hurry_deliveries(self) -> None:
+        """Let the next try of each delivery come now: the lease of a dead process, too, ends."""
+        statement = "UPDATE deliveries SET next_attempt_at = now() WHERE status = 'pending'"
+        with self.database.begin() as connection:
+            connection.execute(sa.text(statement))
+
+    def _is_told(self) -> bool:
+        query = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
+        with self.database.connect() as connection:
+            return connection.execute(sa.text(query)).scalar_one() == 0
 
     @contextmanager
     def client(self) -> Iterator[Client]:
@@ -169,7 +200,7 @@ class System:
         assert answer.status_code == 202, answer.text
         return self.accepted[-1]
 
-    def insert(self, *, tenant: str = TENANT, **fields: Any) -> str:
+    def insert(self, *, tenant: str = TENANT, webhook: Webhook | None = None, **fields: Any) -> str:
         """Store a job past the API, which would announce it; it counts as accepted."""
         size = {"model": "demo", "schedule": "native", "width": 64, "height": 64}
         new = NewJob(
@@ -179,6 +210,7 @@ class System:
             request=GenerationRequest.model_validate(self._fill(size | fields)),
             preset=PresetRef("balanced", 1),
             metadata={},
+            webhook=webhook,
         )
         self.jobs.insert(new)
         self.accepted.append(new.id)
@@ -285,8 +317,13 @@ class System:
 def running_system(folder: Path) -> Iterator[System]:
     """Start servers and processes, and stop them in the end."""
     warm_up()  # takes the longest, and needs nobody
-    with DataDir(folder) as data_dir, ProxyLoop() as loop, Servers(data_dir) as servers:
-        system = System(data_dir, servers, loop)
+    with (
+        run_receiver() as receiver,
+        DataDir(folder) as data_dir,
+        ProxyLoop() as loop,
+        Servers(data_dir) as servers,
+    ):
+        system = System(data_dir, servers, loop, receiver)
         with system.cluster:
             yield system
         system.close()

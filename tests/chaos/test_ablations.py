@@ -1,6 +1,6 @@
 """Take one mechanism away, and a scenario or the checker must notice: else they prove nothing.
 
-The unique row of an event joins when there are webhooks.
+That of the unique row of an event stands with the other tests of webhooks.
 """
 
 import time

@@ -8,8 +8,10 @@ import pytest
 
 from shared.db.dispatch import MIN_WINDOW, WINDOW_PER_SLOT
 from shared.job import MAX_LOST_LEASES, AttemptOutcome, JobStatus
+from shared.webhook import EventType
 from tests.chaos.history import (
     Attempt,
+    Event,
     History,
     JobHistory,
     Output,
@@ -73,6 +75,13 @@ CANCELED_EARLY = JobHistory(
     outputs=[],
 )
 SAMPLE = QueueSample("demo.interactive", announced=16, messages=16, slots=8)
+
+
+#: Told of its start and its end, of the end twice in the same words.
+TOLD = [
+    Event("evt_1", EventType.STARTED, [b"started"]),
+    Event("evt_2", EventType.SUCCEEDED, [b"succeeded", b"succeeded"]),
+]
 
 
 def judge(job: JobHistory) -> set[str]:
@@ -172,6 +181,23 @@ def test_i5_outputs_are_in_the_store_and_the_winners(outputs: list[Output]) -> N
 
 def test_i5_what_did_not_succeed_shows_nothing() -> None:
     assert judge(replace(CANCELED_EARLY, outputs=GOOD.outputs)) == {"I5"}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        TOLD[:1],
+        [*TOLD, Event("evt_3", EventType.SUCCEEDED, [b"succeeded"])],
+        [*TOLD, Event("evt_3", EventType.FAILED, [b"failed"])],
+        [TOLD[0], replace(TOLD[1], bodies=[b"succeeded", b"again"])],
+        [TOLD[0], replace(TOLD[1], bodies=[])],
+    ],
+    ids=["nothing", "no end", "two of the end", "two ends", "in other words", "never told"],
+)
+def test_i6_a_receiver_hears_of_one_end_in_the_same_words(events: list[Event]) -> None:
+    assert judge(replace(GOOD, events=TOLD)) == set()
+    assert judge(replace(GOOD, events=events)) == {"I6"}
 
 
 def test_i7_nothing_runs_after_a_cancel() -> None:
