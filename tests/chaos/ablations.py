@@ -15,13 +15,14 @@ from celery import Celery
 
 import dispatcher.main
 import shared.db.leases
-import worker.main
+import worker.consumer
 from bench.cluster import Program
 from bench.simulated_device import run_worker
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
 from shared.db.tables import jobs
 from shared.job import Lease
+from shared.queue import QueueOrder
 from tests.chaos.programs import poisonable_worker, telling_worker
 from tests.chaos.system import STEP_S
 from worker.lease import LeaseKeeper
@@ -82,19 +83,21 @@ def _run_trusting(name: str) -> None:
 
 
 def _run_late_acking(name: str) -> None:
-    worker.main.make_celery = _late_acking(worker.main.make_celery)
+    worker.consumer.make_celery = _late_acking(worker.consumer.make_celery)
     run_worker(name, STEP_S)
 
 
-def _late_acking(make_celery: Callable[[str], Celery]) -> Callable[[str], Celery]:
-    def make(redis_url: str) -> Celery:
-        app = make_celery(redis_url)
+def _late_acking(make_celery: Callable[..., Celery]) -> Callable[..., Celery]:
+    def make(redis_url: str, *, order: QueueOrder) -> Celery:
+        app = make_celery(redis_url, order=order)
         app.conf.update(
             task_acks_late=True,
             worker_prefetch_multiplier=1,
             worker_disable_prefetch=False,
             worker_enable_remote_control=False,
         )
+        # Its own timer would use the connection, and notice.
+        app.Worker = partial(app.Worker, without_heartbeat=True)
         return app
 
     return make

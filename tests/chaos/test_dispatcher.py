@@ -47,10 +47,14 @@ def test_the_deadline_ends_a_job_that_no_worker_takes(system: System) -> None:
 def insert_many(system: System, number: int, *, tenant: str) -> None:
     """Store so many copies of a job at once."""
     like = system.insert(tenant=tenant, steps=20)
-    columns = "tenant, queue, model, preset_name, preset_version, request, metadata, priority"
+    columns = (
+        "tenant, queue, model, preset_name, preset_version, request, metadata, priority, "
+        "iterations, megapixel_iterations"
+    )
     statement = (
-        f"INSERT INTO jobs (id, deadline_at, {columns}) "
-        f"SELECT 'job_' || md5(:like || n), deadline_at, {columns} FROM jobs, "
+        f"INSERT INTO jobs (id, virtual_birth, deadline_at, {columns}) "
+        "SELECT 'job_' || md5(:like || n), virtual_birth + n * interval '1 microsecond', "
+        f"deadline_at, {columns} FROM jobs, "
         "generate_series(2, :number) AS n WHERE id = :like"
     )
     with system.database.begin() as connection:
