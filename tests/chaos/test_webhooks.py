@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import sqlalchemy as sa
 
 from bench.cluster import wait_until
@@ -60,6 +61,7 @@ def test_a_receiver_that_fails_or_hangs_up_hears_it_again(system: System) -> Non
     assert len({message.headers["webhook-id"] for message in heard_of(system, job_id)}) == 1
 
 
+@pytest.mark.slow
 def test_without_the_unique_row_the_checker_finds_a_start_that_was_told_twice(
     system: System,
 ) -> None:

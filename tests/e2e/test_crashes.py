@@ -53,6 +53,7 @@ def test_workers_killed_twice_in_the_middle_lose_nothing(stack: Stack) -> None:
     assert any((stack.get(job_id) or {}).get("attempt", 0) > 1 for job_id in job_ids)
 
 
+@pytest.mark.slow  # tests/chaos has the same in less time
 @pytest.mark.parametrize("victim", ["api", "dispatcher", "valkey", "seaweedfs", "postgres"])
 def test_any_other_process_killed_in_the_middle_loses_nothing(stack: Stack, victim: str) -> None:
     job_ids = submit_twenty(stack)
@@ -63,6 +64,7 @@ def test_any_other_process_killed_in_the_middle_loses_nothing(stack: Stack, vict
     wait_until(lambda: stack.connection["pids"][victim] != before, timeout_s=20)
 
 
+@pytest.mark.slow  # tests/chaos has the same in less time
 def test_a_frozen_worker_that_wakes_up_changes_nothing(stack: Stack) -> None:
     job_ids = submit_twenty(stack)
     stack.wait_for_progress(job_ids)

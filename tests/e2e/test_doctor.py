@@ -34,6 +34,7 @@ def wrong(checks: dict[str, Any]) -> set[str]:
     return {name for name, check in checks.items() if check["status"] == "wrong"}
 
 
+@pytest.mark.slow
 def test_the_doctor_sees_a_worker_come_and_go(tmp_path: Path) -> None:
     with Stack(tmp_path / ".latentq", workers=0) as stack:
         variables = stack.variables()

@@ -7,6 +7,7 @@ from shared.db.costs import CostRepository
 from shared.db.leases import WorkerRepository
 from shared.db.session import make_engine
 from shared.estimate import CostCell, Stage, Workload
+from worker.affinity import Affinity
 from worker.costs import CostKeeper
 from worker.engine.cost import Cost, CostModel
 from worker.engine.trajectory import BatchKey, DecodeKey
@@ -113,8 +114,8 @@ def test_a_worker_saves_what_it_learned_at_its_beats_and_when_it_stops(
         WorkerRepository(database),
         worker_id="w",
         device="cpu",
-        queues=["demo.batch"],
         slots=8,
+        affinity=Affinity([["demo.batch"]], list),
         save_costs=CostKeeper(repository, costs, device="cpu").save,
     )
     presence.start()

@@ -141,6 +141,7 @@ def test_a_life_of_kills_and_restarts_keeps_the_data(tmp_path: Path) -> None:
         assert not (data_dir / "connection.json").exists()
 
 
+@pytest.mark.slow
 def test_two_run_side_by_side_and_ctrl_c_ends_one(tmp_path: Path) -> None:
     with (
         Stack(tmp_path / "one", workers=0) as one,
