@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fixtures.stack import LEASE_S, Stack, free_port
 
 LATENTQ = Path(sys.executable).with_name("latentq")
