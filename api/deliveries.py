@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from api.auth import Caller
-from api.listing import Place, link_next, read_place, write_cursor
+from api.listing import Place, cut_page, read_place
 from api.openapi import refusals
 from api.schemas import Text
 from api.services import ServicesOf
@@ -81,17 +81,14 @@ def list_deliveries(
     place: Annotated[Place, Depends(read_place)],
 ) -> DeliveryPage:
     """Read what was told of jobs, newest first, a page at a time."""
-    # One more than asked for tells whether there is a next page.
     found = services.deliveries.page(
-        caller.tenant, limit=place.limit + 1, after=place.after, filters=filters
+        caller.tenant, limit=place.num_read, after=place.after, filters=filters
     )
-    page, has_more = found[: place.limit], len(found) > place.limit
-    next_cursor = write_cursor(page[-1].created_at, page[-1].id) if has_more else None
-    if next_cursor is not None:
-        response.headers["Link"] = link_next(request, next_cursor)
-    response.headers["Cache-Control"] = "private, no-cache"
+    page, next_cursor = cut_page(found, place, request, response)
     return DeliveryPage(
-        data=[_show(item) for item in page], next_cursor=next_cursor, has_more=has_more
+        data=[_show(item) for item in page],
+        next_cursor=next_cursor,
+        has_more=next_cursor is not None,
     )
 
 

@@ -8,9 +8,10 @@ from pydantic import BaseModel
 
 from api.auth import Caller
 from api.body import JsonRoute
+from api.caching import forbid_caching
 from api.idempotency import fingerprint, read_key
 from api.inputs import find_inputs
-from api.listing import Place, link_next, read_filters, read_place, write_cursor
+from api.listing import Place, cut_page, read_filters, read_place
 from api.openapi import refusals
 from api.schemas import JobCreate
 from api.services import ServicesOf
@@ -67,15 +68,15 @@ def submit_job(
         services.nudge()
         log.info("job_accepted", job_id=job.id, model=resolved.model, tenant=caller.tenant)
     response.headers["Location"] = path_of(job.id)
-    _say_when_to_ask_again(response, job)
+    say_when_to_ask_again(response, job)
     return services.renderer.render(job)
 
 
 @router.get("/{job_id}", responses=refusals(404))
 def get_job(job_id: str, response: Response, caller: Caller, services: ServicesOf) -> JobBody:
     """Read a job."""
-    job = services.jobs.get(caller.tenant, _check_id(job_id))
-    _say_when_to_ask_again(response, job)
+    job = services.jobs.get(caller.tenant, check_id(job_id))
+    say_when_to_ask_again(response, job)
     return services.renderer.render(job)
 
 
@@ -89,26 +90,21 @@ def list_jobs(
     place: Annotated[Place, Depends(read_place)],
 ) -> JobPage:
     """Read jobs, newest first, a page at a time."""
-    # One more than asked for tells whether there is a next page.
-    jobs = services.jobs.page(
-        caller.tenant, limit=place.limit + 1, after=place.after, filters=filters
+    found = services.jobs.page(
+        caller.tenant, limit=place.num_read, after=place.after, filters=filters
     )
-    page, has_more = jobs[: place.limit], len(jobs) > place.limit
-    next_cursor = write_cursor(page[-1].created_at, page[-1].id) if has_more else None
-    if next_cursor is not None:
-        response.headers["Link"] = link_next(request, next_cursor)
-    _forbid_caching(response)
+    page, next_cursor = cut_page(found, place, request, response)
     return JobPage(
         data=[services.renderer.render(job) for job in page],
         next_cursor=next_cursor,
-        has_more=has_more,
+        has_more=next_cursor is not None,
     )
 
 
 @router.post("/{job_id}/cancel", responses={202: {"model": JobBody}, **refusals(404, 409)})
 def cancel_job(job_id: str, response: Response, caller: Caller, services: ServicesOf) -> JobBody:
     """Cancel a queued job (200), or ask a running one to stop (202)."""
-    job, outcome = services.jobs.request_cancel(caller.tenant, _check_id(job_id))
+    job, outcome = services.jobs.request_cancel(caller.tenant, check_id(job_id))
     match outcome:
         case CancelOutcome.FINISHED:
             raise Conflict(f"the job has {job.status}", code="job_already_finished")
@@ -118,29 +114,31 @@ def cancel_job(job_id: str, response: Response, caller: Caller, services: Servic
             log.info("cancel_requested", job_id=job.id)
         case CancelOutcome.CANCELED:
             log.info("job_canceled", job_id=job.id)
-    _say_when_to_ask_again(response, job)
+    say_when_to_ask_again(response, job)
     return services.renderer.render(job)
 
 
 @router.delete("/{job_id}", status_code=204, responses=refusals(404, 409))
 def delete_job(job_id: str, caller: Caller, services: ServicesOf) -> None:
     """Delete a job that has ended: prompt, metadata, results; links to them stop working soon."""
-    services.jobs.delete(caller.tenant, _check_id(job_id))
+    services.jobs.delete(caller.tenant, check_id(job_id))
     log.info("job_deleted", job_id=job_id)
 
 
-def _check_id(job_id: str) -> str:
+def check_id(job_id: str) -> str:
+    """Return an id that a job may have.
+
+    Raises:
+        NotFound: None can.
+    """
     # PostgreSQL would refuse it with an error of its own.
     if "\0" in job_id:
         raise NotFound("there is no such job")
     return job_id
 
 
-def _say_when_to_ask_again(response: Response, job: Job) -> None:
+def say_when_to_ask_again(response: Response, job: Job) -> None:
+    """Tell a client that waits for a job how long to pause, and caches to keep out of it."""
     if not job.status.is_terminal:
         response.headers["Retry-After"] = str(POLL_AFTER_S)
-    _forbid_caching(response)
-
-
-def _forbid_caching(response: Response) -> None:
-    response.headers["Cache-Control"] = "private, no-cache"
+    forbid_caching(response)

@@ -1,15 +1,17 @@
-"""Query parameters of `GET /v1/jobs`: filters, and cursors that clients need not understand."""
+"""Lists a page at a time: filters of jobs, and cursors that clients need not understand."""
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, TypeAdapter
 
+from api.caching import forbid_caching
 from api.problems import RequestRefused
 from api.schemas import Text
 from shared.db.jobs import JobCursor, JobFilters
@@ -63,6 +65,26 @@ class Place:
     after: JobCursor | None
     limit: int
 
+    @property
+    def num_read(self) -> int:
+        """How many items to read: one more than asked for tells whether there is a next page."""
+        return self.limit + 1
+
+
+class Listed(Protocol):
+    """What a list can hold."""
+
+    @property
+    def id(self) -> str:
+        """Tells it from others of the same moment."""
+
+    @property
+    def created_at(self) -> datetime:
+        """Gives it its place."""
+
+
+ListedT = TypeVar("ListedT", bound=Listed)
+
 
 def read_place(cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> Place:
     """Read which page is wanted.
@@ -83,16 +105,27 @@ def _read_cursor(cursor: str) -> JobCursor:
     return JobCursor(created_at, job_id)
 
 
-def write_cursor(created_at: datetime, item_id: str) -> str:
-    """Write a cursor that stands behind a job, or whatever else a page lists."""
-    place = json.dumps([created_at.isoformat(), item_id], separators=(",", ":"))
-    return base64.urlsafe_b64encode(place.encode()).decode()
+def cut_page(
+    found: Sequence[ListedT], place: Place, request: Request, response: Response
+) -> tuple[Sequence[ListedT], str | None]:
+    """Cut what was read to the page that was asked for; returns it and the next one's cursor.
 
-
-def link_next(request: Request, cursor: str) -> str:
-    """Write the Link header of a page that another one follows (RFC 8288)."""
+    The answer's headers link to the next page, if there is one (RFC 8288), and forbid caching.
+    """
+    forbid_caching(response)
+    page = found[: place.limit]
+    if len(found) <= place.limit:
+        return page, None
+    cursor = _write_cursor(page[-1])
     kept = [item for item in request.query_params.multi_items() if item[0] != "cursor"]
-    return f'<{request.url.path}?{urlencode([*kept, ("cursor", cursor)])}>; rel="next"'
+    query = urlencode([*kept, ("cursor", cursor)])
+    response.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    return page, cursor
+
+
+def _write_cursor(last: Listed) -> str:
+    place = json.dumps([last.created_at.isoformat(), last.id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(place.encode()).decode()
 
 
 def _refused(detail: str) -> InvalidRequest:

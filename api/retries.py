@@ -8,11 +8,12 @@ from pydantic import BaseModel
 
 from api.auth import Caller
 from api.body import JsonRoute
+from api.caching import forbid_caching
 from api.idempotency import read_key
-from api.jobs import POLL_AFTER_S
+from api.jobs import check_id, say_when_to_ask_again
 from api.openapi import refusals
 from api.services import ServicesOf
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.job import Job, JobStatus, NewJob
 from shared.job_body import AttemptBody, JobBody, path_of
 from shared.queue import queue_of
@@ -33,8 +34,8 @@ def list_attempts(
     job_id: str, response: Response, caller: Caller, services: ServicesOf
 ) -> AttemptList:
     """Read every run of a job: where, from when to when, how far it came and how it ended."""
-    job = _find(job_id, caller.tenant, services)
-    response.headers["Cache-Control"] = "private, no-cache"
+    job = services.jobs.get(caller.tenant, check_id(job_id))
+    forbid_caching(response)
     return AttemptList(
         data=[
             AttemptBody(
@@ -62,7 +63,7 @@ def retry_job(
     With an Idempotency-Key, the same call again answers the same new job.
     """
     key = read_key(request)
-    old = _find(job_id, caller.tenant, services)
+    old = services.jobs.get(caller.tenant, check_id(job_id))
     _check_retryable(old)
     spec = services.resolver.find_model(old.request.model)
     new = NewJob(
@@ -85,17 +86,8 @@ def retry_job(
         services.nudge()
         log.info("job_retried", job_id=job.id, retry_of=old.id, tenant=caller.tenant)
     response.headers["Location"] = path_of(job.id)
-    response.headers["Cache-Control"] = "private, no-cache"
-    if not job.status.is_terminal:
-        response.headers["Retry-After"] = str(POLL_AFTER_S)
+    say_when_to_ask_again(response, job)
     return services.renderer.render(job)
-
-
-def _find(job_id: str, tenant: str, services: ServicesOf) -> Job:
-    # PostgreSQL would refuse it with an error of its own.
-    if "\0" in job_id:
-        raise NotFound("there is no such job")
-    return services.jobs.get(tenant, job_id)
 
 
 def _check_retryable(job: Job) -> None:

@@ -2,14 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.dispatch import WORKER_SILENCE_S
+from shared.db.dispatch import is_live
 from shared.db.tables import costs, workers
 from shared.estimate import CostCell, DeviceCosts, Fleet, Workload
 
@@ -68,9 +67,7 @@ class CostRepository:
 
     def load_fleet(self) -> Fleet:
         """Read what estimates need: the workers that live, and what their devices cost."""
-        living = sa.select(workers.c.device, workers.c.queues).where(
-            workers.c.heartbeat_at > sa.func.now() - timedelta(seconds=WORKER_SILENCE_S)
-        )
+        living = sa.select(workers.c.device, workers.c.queues).where(is_live())
         with self._engine.connect() as connection:
             serving: dict[str, Counter[str]] = defaultdict(Counter)
             for row in connection.execute(living):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from shared.db.dispatch import WORKER_SILENCE_S
+from shared.db.dispatch import is_live
 from shared.db.tables import deletions, deliveries, dispatchers, jobs, workers
 from shared.errors import ErrorCode
 from shared.job import JobStatus
@@ -122,9 +122,8 @@ _QUEUES = (
     .group_by(jobs.c.queue, jobs.c.model)
     .order_by(jobs.c.queue)
 )
-_IS_ALIVE = workers.c.heartbeat_at > _ago(WORKER_SILENCE_S)
-_WORKERS = sa.select(workers).where(_IS_ALIVE).order_by(workers.c.id)
-_SILENT_WORKERS = sa.select(_COUNT).select_from(workers).where(~_IS_ALIVE)
+_WORKERS = sa.select(workers).where(is_live()).order_by(workers.c.id)
+_SILENT_WORKERS = sa.select(_COUNT).select_from(workers).where(~is_live())
 _DISPATCHERS = (
     sa.select(_COUNT)
     .select_from(dispatchers)

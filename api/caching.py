@@ -1,0 +1,8 @@
+"""What caches may do with an answer."""
+
+from fastapi import Response
+
+
+def forbid_caching(response: Response) -> None:
+    """Have every cache ask again: the answer is one caller's, and of this moment."""
+    response.headers["Cache-Control"] = "private, no-cache"
