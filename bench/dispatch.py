@@ -23,8 +23,8 @@ from cli.standalone.servers import Servers
 from cli.standalone.state import DataDir
 from evals.report import Table, describe_machine, print_tables
 from shared.db.dispatch import DispatchRepository
-from shared.db.leases import WorkerRepository
 from shared.db.migrate import upgrade
+from shared.db.presence import WorkerRepository
 from shared.db.session import make_engine
 from shared.dispatch import dispatch
 from shared.errors import ConfigurationError

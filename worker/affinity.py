@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
-from shared.db.leases import Surroundings
+from shared.db.presence import Surroundings
 from shared.db.session import DATABASE_AWAY
 
 #: A queue whose oldest announced job has waited for longer goes before the others of its class, in

@@ -19,7 +19,8 @@ from shared import crash_point
 from shared.catalog import Catalog, ModelSpec
 from shared.db.costs import CostRepository
 from shared.db.dispatch import DispatchRepository
-from shared.db.leases import LeaseRepository, WorkerRepository
+from shared.db.leases import LeaseRepository
+from shared.db.presence import WorkerRepository
 from shared.db.session import make_engine
 from shared.errors import ConfigurationError, ModelUnavailable
 from shared.job import Lease

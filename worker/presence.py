@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from shared.db.leases import WorkerRepository
+from shared.db.presence import WorkerRepository
 from shared.db.session import DATABASE_AWAY
 from worker.affinity import Affinity
 

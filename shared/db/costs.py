@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.dispatch import is_live
+from shared.db.presence import is_live
 from shared.db.tables import costs, workers
 from shared.estimate import CostCell, DeviceCosts, Fleet, Workload
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from shared.db.dispatch import is_live
+from shared.db.presence import is_live
 from shared.db.tables import deletions, deliveries, dispatchers, jobs, workers
 from shared.errors import ErrorCode
 from shared.job import JobStatus

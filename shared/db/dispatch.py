@@ -12,11 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from shared.db.presence import is_live
 from shared.db.tables import jobs, tenants, workers
 from shared.job import JobStatus
 
-#: A worker that has not been heard of for this long gives its queues no more room, in seconds.
-WORKER_SILENCE_S = 60
 #: Announced jobs for each slot of a live worker: one running, one waiting behind it.
 WINDOW_PER_SLOT = 2
 #: Announced jobs of a queue that nobody serves at the moment, so that a new worker finds some.
@@ -204,11 +203,6 @@ def _lock(connection: sa.Connection, name: str) -> bool:
     """Take a lock until the transaction ends, unless somebody holds it."""
     lock = sa.select(sa.func.pg_try_advisory_xact_lock(sa.func.hashtext(name)))
     return bool(connection.scalar(lock))
-
-
-def is_live() -> sa.ColumnElement[bool]:
-    """Tell, of a row of `workers`, whether it was heard of lately."""
-    return workers.c.heartbeat_at > sa.func.now() - timedelta(seconds=WORKER_SILENCE_S)
 
 
 def _room(queue: str) -> sa.Select[int]:

@@ -1,18 +1,17 @@
 """Jobs as their workers see them: claimed for a time, every write fenced by the lease token."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from shared.crash_point import CrashPoint, reached
-from shared.db.dispatch import is_live
 from shared.db.rows import artifact_values
-from shared.db.tables import artifacts, attempts, jobs, tenants, workers
+from shared.db.tables import artifacts, attempts, jobs, tenants
 from shared.errors import ErrorCode
 from shared.job import (
     MAX_UNSTORED,
@@ -275,78 +274,3 @@ def _end(
         .values(ended_at=sa.func.now(), outcome=outcome, iteration=iteration)
     )
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What goes on around a worker."""
-
-    #: For how long the oldest announced job of a queue has waited for a worker, in seconds.
-    waited_s: Mapping[str, float]
-    #: Queues whose models other live workers hold warm.
-    warm_elsewhere: frozenset[str]
-
-
-class WorkerRepository:
-    """Which workers are alive and what they serve."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-
-    def beat(
-        self,
-        worker_id: str,
-        *,
-        device: str,
-        queues: list[str],
-        slots: int,
-        warm_queues: Sequence[str] = (),
-        clock: datetime | None = None,
-    ) -> None:
-        """Say that a worker is alive.
-
-        Args:
-            warm_queues: Those of its queues whose models it holds in memory.
-            clock: What its clock shows, if it has one that matters.
-        """
-        ahead = sa.literal(clock, sa.TIMESTAMP(timezone=True)) - sa.func.clock_timestamp()
-        values = {
-            "id": worker_id,
-            "device": device,
-            "queues": queues,
-            "slots": slots,
-            "warm_queues": list(warm_queues),
-            "clock_offset_s": sa.extract("epoch", ahead),
-        }
-        statement = insert(workers).values(values)
-        statement = statement.on_conflict_do_update(
-            index_elements=["id"], set_=values | {"heartbeat_at": sa.func.now()}
-        )
-        with self._engine.begin() as connection:
-            connection.execute(statement)
-
-    def look_around(self, worker_id: str) -> Surroundings:
-        """Tell a worker what it needs to know to choose a queue."""
-        waits = (
-            sa.select(
-                jobs.c.queue,
-                sa.extract("epoch", sa.func.now() - sa.func.min(jobs.c.dispatched_at)).label("s"),
-            )
-            .where(jobs.c.status == JobStatus.QUEUED, jobs.c.dispatched_at.is_not(None))
-            .group_by(jobs.c.queue)
-        )
-        warm = (
-            sa.select(sa.func.unnest(workers.c.warm_queues))
-            .where(workers.c.id != worker_id, is_live())
-            .distinct()
-        )
-        with self._engine.connect() as connection:
-            return Surroundings(
-                waited_s={row.queue: float(row.s) for row in connection.execute(waits)},
-                warm_elsewhere=frozenset(connection.scalars(warm)),
-            )
-
-    def leave(self, worker_id: str) -> None:
-        """Say that a worker has gone."""
-        with self._engine.begin() as connection:
-            connection.execute(workers.delete().where(workers.c.id == worker_id))

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from shared.db.dispatch import is_live
+from shared.db.presence import is_live
 from shared.db.tables import jobs, workers
 from shared.job import JobStatus
 

@@ -1,9 +1,97 @@
-"""Which dispatchers are alive."""
+"""Which workers and dispatchers are alive, and what workers serve."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.tables import dispatchers
+from shared.db.tables import dispatchers, jobs, workers
+from shared.job import JobStatus
+
+#: A worker that has not been heard of for this long gives its queues no more room, in seconds.
+WORKER_SILENCE_S = 60
+
+
+def is_live() -> sa.ColumnElement[bool]:
+    """Tell, of a row of `workers`, whether it was heard of lately."""
+    return workers.c.heartbeat_at > sa.func.now() - timedelta(seconds=WORKER_SILENCE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What goes on around a worker."""
+
+    #: For how long the oldest announced job of a queue has waited for a worker, in seconds.
+    waited_s: Mapping[str, float]
+    #: Queues whose models other live workers hold warm.
+    warm_elsewhere: frozenset[str]
+
+
+class WorkerRepository:
+    """Which workers are alive and what they serve."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def beat(
+        self,
+        worker_id: str,
+        *,
+        device: str,
+        queues: list[str],
+        slots: int,
+        warm_queues: Sequence[str] = (),
+        clock: datetime | None = None,
+    ) -> None:
+        """Say that a worker is alive.
+
+        Args:
+            warm_queues: Those of its queues whose models it holds in memory.
+            clock: What its clock shows, if it has one that matters.
+        """
+        ahead = sa.literal(clock, sa.TIMESTAMP(timezone=True)) - sa.func.clock_timestamp()
+        values = {
+            "id": worker_id,
+            "device": device,
+            "queues": queues,
+            "slots": slots,
+            "warm_queues": list(warm_queues),
+            "clock_offset_s": sa.extract("epoch", ahead),
+        }
+        statement = insert(workers).values(values)
+        statement = statement.on_conflict_do_update(
+            index_elements=["id"], set_=values | {"heartbeat_at": sa.func.now()}
+        )
+        with self._engine.begin() as connection:
+            connection.execute(statement)
+
+    def look_around(self, worker_id: str) -> Surroundings:
+        """Tell a worker what it needs to know to choose a queue."""
+        waits = (
+            sa.select(
+                jobs.c.queue,
+                sa.extract("epoch", sa.func.now() - sa.func.min(jobs.c.dispatched_at)).label("s"),
+            )
+            .where(jobs.c.status == JobStatus.QUEUED, jobs.c.dispatched_at.is_not(None))
+            .group_by(jobs.c.queue)
+        )
+        warm = (
+            sa.select(sa.func.unnest(workers.c.warm_queues))
+            .where(workers.c.id != worker_id, is_live())
+            .distinct()
+        )
+        with self._engine.connect() as connection:
+            return Surroundings(
+                waited_s={row.queue: float(row.s) for row in connection.execute(waits)},
+                warm_elsewhere=frozenset(connection.scalars(warm)),
+            )
+
+    def leave(self, worker_id: str) -> None:
+        """Say that a worker has gone."""
+        with self._engine.begin() as connection:
+            connection.execute(workers.delete().where(workers.c.id == worker_id))
 
 
 class DispatcherRepository:

@@ -4,7 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from shared.db.costs import CostRepository
-from shared.db.leases import Beat, LeaseRepository, WorkerRepository
+from shared.db.leases import Beat, LeaseRepository
+from shared.db.presence import WorkerRepository
 from shared.estimate import CostCell, Stage, Workload
 from tests.fixtures.api import Api
 

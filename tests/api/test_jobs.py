@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from shared.catalog import Catalog
-from shared.db.leases import Beat, LeaseRepository, WorkerRepository
+from shared.db.leases import Beat, LeaseRepository
+from shared.db.presence import WorkerRepository
 from shared.errors import ErrorCode
 from shared.job import Artifact, Claim, Success
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
-from shared.db.leases import Surroundings, WorkerRepository
+from shared.db.presence import Surroundings, WorkerRepository
 from shared.job import NewJob
 from worker.affinity import LEAVE_FOR_S, OVERTAKE_AFTER_S, Affinity
 

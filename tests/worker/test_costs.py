@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared.db.costs import CostRepository
-from shared.db.leases import WorkerRepository
+from shared.db.presence import WorkerRepository
 from shared.db.session import make_engine
 from shared.estimate import CostCell, Stage, Workload
 from worker.affinity import Affinity

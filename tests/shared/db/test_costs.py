@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.db.costs import MAX_CELLS, CostRepository
-from shared.db.leases import WorkerRepository
+from shared.db.presence import WorkerRepository
 from shared.estimate import CostCell, Stage, Workload
 from tests.shared.test_estimate import request
 

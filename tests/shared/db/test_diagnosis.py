@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from shared.db.diagnosis import MAX_IDS, DiagnosisRepository, QueueState, Snapshot, WorkerState
 from shared.db.jobs import JobRepository
-from shared.db.leases import LeaseRepository, WorkerRepository
-from shared.db.presence import DispatcherRepository
+from shared.db.leases import LeaseRepository
+from shared.db.presence import DispatcherRepository, WorkerRepository
 from shared.errors import ErrorCode
 from shared.job import NewJob
 from shared.webhook import Webhook

@@ -6,7 +6,8 @@ import sqlalchemy as sa
 
 from shared.db.dispatch import MIN_WINDOW, WINDOW_PER_SLOT, DispatchRepository
 from shared.db.jobs import JobFilters, JobRepository
-from shared.db.leases import LeaseRepository, WorkerRepository
+from shared.db.leases import LeaseRepository
+from shared.db.presence import WorkerRepository
 from shared.job import NewJob
 
 NewJobs = Callable[..., NewJob]

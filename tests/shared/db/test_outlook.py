@@ -4,7 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from shared.db.jobs import JobFilters, JobRepository
-from shared.db.leases import Beat, LeaseRepository, WorkerRepository
+from shared.db.leases import Beat, LeaseRepository
+from shared.db.presence import WorkerRepository
 from shared.job import Job, NewJob
 
 NewJobs = Callable[..., NewJob]

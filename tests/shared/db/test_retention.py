@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from shared.db.jobs import JobRepository
-from shared.db.leases import LeaseRepository, WorkerRepository
-from shared.db.presence import DispatcherRepository
+from shared.db.leases import LeaseRepository
+from shared.db.presence import DispatcherRepository, WorkerRepository
 from shared.db.rescue import RescueRepository
 from shared.db.retention import RetentionRepository, StoredResult
 from shared.db.uploads import UploadRepository
