@@ -9,19 +9,16 @@ from pydantic import BaseModel
 from api.auth import Caller
 from api.body import JsonRoute
 from api.caching import forbid_caching
-from api.idempotency import fingerprint, read_key
-from api.inputs import find_inputs
+from api.idempotency import read_key
+from api.intake import accept, prepare
 from api.listing import Place, cut_page, read_filters, read_place
 from api.openapi import refusals
 from api.schemas import JobCreate
 from api.services import ServicesOf
-from api.webhooks import read_webhook
-from shared.crash_point import CrashPoint, reached
 from shared.db.jobs import CancelOutcome, JobFilters
 from shared.errors import Conflict, NotFound
-from shared.job import Job, NewJob
+from shared.job import Job
 from shared.job_body import JobBody, path_of
-from shared.queue import queue_of
 
 log = structlog.get_logger(__name__)
 
@@ -44,29 +41,10 @@ def submit_job(
     body: JobCreate, request: Request, response: Response, caller: Caller, services: ServicesOf
 ) -> JobBody:
     """Accept a job. With an Idempotency-Key, the same body again answers the same job."""
-    key = read_key(request)
-    webhook = read_webhook(body, allow_loopback=services.webhook_allow_loopback)
-    inputs = find_inputs(services.uploads, caller.tenant, body)
-    resolved, preset = services.resolver.resolve(body, inputs)
-    new = NewJob(
-        id=services.new_job_id(),
-        tenant=caller.tenant,
-        queue=queue_of(resolved.model, resolved.service_class),
-        request=resolved,
-        preset=preset,
-        metadata=body.metadata,
-        predicted_s=services.estimator.predict_s(resolved),
-        idempotency_key=key,
-        body_sha256=None if key is None else fingerprint(body),
-        webhook=webhook,
-    )
-    job, is_replay = services.jobs.insert(new)
-    reached(CrashPoint.AFTER_SUBMIT)
+    new = prepare(services, caller, body, idempotency_key=read_key(request))
+    job, is_replay = accept(services, new)
     if is_replay:
         response.headers["Idempotent-Replayed"] = "true"
-    else:
-        services.nudge()
-        log.info("job_accepted", job_id=job.id, model=resolved.model, tenant=caller.tenant)
     response.headers["Location"] = path_of(job.id)
     say_when_to_ask_again(response, job)
     return services.renderer.render(job)

@@ -2,7 +2,6 @@
 
 import hashlib
 
-import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
@@ -10,6 +9,7 @@ from api.auth import Caller
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.idempotency import read_key
+from api.intake import accept
 from api.jobs import check_id, say_when_to_ask_again
 from api.openapi import refusals
 from api.services import ServicesOf
@@ -17,8 +17,6 @@ from shared.errors import Conflict
 from shared.job import Job, JobStatus, NewJob
 from shared.job_body import AttemptBody, JobBody, path_of
 from shared.queue import queue_of
-
-log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], route_class=JsonRoute)
 
@@ -79,12 +77,9 @@ def retry_job(
         body_sha256=None if key is None else _fingerprint(old.id),
         retry_of=old.id,
     )
-    job, is_replay = services.jobs.insert(new)
+    job, is_replay = accept(services, new)
     if is_replay:
         response.headers["Idempotent-Replayed"] = "true"
-    else:
-        services.nudge()
-        log.info("job_retried", job_id=job.id, retry_of=old.id, tenant=caller.tenant)
     response.headers["Location"] = path_of(job.id)
     say_when_to_ask_again(response, job)
     return services.renderer.render(job)
