@@ -11,7 +11,7 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, deliveries, health_routes, jobs, retries, uploads
+from api import catalogue, deliveries, estimates, health_routes, jobs, retries, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
@@ -68,6 +68,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     for router in (
         jobs.router,
         retries.router,
+        estimates.router,
         uploads.router,
         deliveries.router,
         catalogue.router,

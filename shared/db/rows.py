@@ -31,11 +31,7 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         predicted_s=row.predicted_s,
         queue_position=getattr(row, "queue_position", None),
         queue_eta_s=getattr(row, "queue_eta_s", None),
-        unschedulable=(
-            f"no live worker serves {row.model}; it waits for one until its deadline"
-            if getattr(row, "is_unserved", False)
-            else None
-        ),
+        unschedulable=(explain_unserved(row.model) if getattr(row, "is_unserved", False) else None),
         error_code=ErrorCode(row.error_code) if row.error_code else None,
         error_message=row.error_message,
         execution=row.execution,
@@ -43,6 +39,11 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         webhook=row.webhook and _read_webhook(row.webhook),
         retry_of=row.retry_of,
     )
+
+
+def explain_unserved(model: str) -> str:
+    """Say why no worker can take a job of a model at the moment."""
+    return f"no live worker serves {model}; it waits for one until its deadline"
 
 
 def webhook_values(webhook: Webhook) -> dict[str, Any]:
