@@ -10,6 +10,7 @@ from api.estimator import Estimator
 from api.health import Health
 from api.keyring import Keyring
 from api.submission import Resolver
+from shared.db.batches import BatchRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
 from shared.db.uploads import UploadRepository
@@ -24,6 +25,7 @@ class Services:
     resolver: Resolver
     estimator: Estimator
     jobs: JobRepository
+    batches: BatchRepository
     uploads: UploadRepository
     deliveries: DeliveryLog
     store: ObjectStore
@@ -31,6 +33,7 @@ class Services:
     renderer: JobRenderer
     health: Health
     new_job_id: Callable[[], str]
+    new_batch_id: Callable[[], str]
     #: Says that a job waits; called after the commit.
     nudge: Callable[[], None]
     #: Says that a running job shall stop; returns at once.

@@ -162,6 +162,8 @@ class JobBody(BaseModel):
     metadata: dict[str, str]
     #: The job that this one is another try of.
     retry_of: str | None
+    #: The batch or sweep that it came with.
+    batch: str | None
     links: LinksBody
 
 
@@ -209,6 +211,7 @@ class JobRenderer:
             finished_at=job.finished_at,
             metadata=dict(job.metadata),
             retry_of=job.retry_of,
+            batch=job.batch and job.batch.id,
             links=LinksBody(self=path_of(job.id), cancel=f"{path_of(job.id)}/cancel"),
         )
 

@@ -46,6 +46,7 @@ class JobFilters:
     status: JobStatus | None = None
     model: str | None = None
     preset: str | None = None
+    batch: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -225,6 +226,8 @@ def _conditions(filters: JobFilters) -> list[sa.ColumnElement[bool]]:
         conditions.append(jobs.c.model == filters.model)
     if filters.preset is not None:
         conditions.append(jobs.c.preset_name == filters.preset)
+    if filters.batch is not None:
+        conditions.append(jobs.c.batch_id == filters.batch)
     if filters.created_after is not None:
         conditions.append(jobs.c.created_at > filters.created_after)
     if filters.created_before is not None:

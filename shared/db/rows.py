@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from shared.db.tables import artifacts
 from shared.errors import ErrorCode
-from shared.job import Artifact, Job, JobStatus, PresetRef
+from shared.job import Artifact, BatchPlace, Job, JobStatus, PresetRef
 from shared.request import GenerationRequest
 from shared.webhook import EventType, Webhook
 
@@ -38,6 +38,7 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         artifacts=tuple(job_artifacts),
         webhook=row.webhook and _read_webhook(row.webhook),
         retry_of=row.retry_of,
+        batch=row.batch_id and BatchPlace(row.batch_id, row.batch_index),
     )
 
 
