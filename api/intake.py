@@ -122,7 +122,7 @@ def _settle(
 ) -> NewJob:
     webhook = read_webhook(body, allow_loopback=services.webhook_allow_loopback)
     inputs = find_inputs(belongings.find_upload, body)
-    resolved, preset = services.resolver.resolve(body, inputs)
+    resolved, preset = services.resolver.resolve(body, inputs, belongings.find_preset)
     return NewJob(
         id=services.new_job_id(),
         tenant=caller.tenant,

@@ -18,6 +18,7 @@ from api import (
     estimates,
     health_routes,
     jobs,
+    preset_routes,
     retries,
     sweeps,
     uploads,
@@ -43,6 +44,7 @@ from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
+from shared.db.presets import PresetRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
@@ -85,6 +87,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         uploads.router,
         deliveries.router,
         catalogue.router,
+        preset_routes.router,
     ):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
@@ -155,6 +158,7 @@ def make_services(
         jobs=job_repository,
         batches=BatchRepository(database),
         uploads=UploadRepository(database),
+        presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         store=store,
         keyring=Keyring(KeyRepository(database), now),

@@ -51,6 +51,9 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 AsText = Field(strict=False)
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Guidance = Annotated[Number, Field(ge=1, le=50)]
+Rescale = Annotated[Number, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=8)]
+NumOutputs = Annotated[int, Field(ge=1, le=8)]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 
 ValueT = TypeVar("ValueT")
@@ -93,12 +96,12 @@ class JobCreate(BaseModel):
     schedule: Annotated[Schedule | None, AsText] = None
     steps: Steps | None = None
     guidance: Guidance | None = None
-    guidance_rescale: Annotated[Number, Field(ge=0, le=1)] | None = None
+    guidance_rescale: Rescale | None = None
     seed: Seed | None = None
-    width: Annotated[int, Field(ge=8)] | None = None
-    height: Annotated[int, Field(ge=8)] | None = None
+    width: Side | None = None
+    height: Side | None = None
     duration_s: Annotated[Number, Field(gt=0)] | None = None
-    num_outputs: Annotated[int, Field(ge=1, le=8)] = 1
+    num_outputs: NumOutputs = 1
     init_image: Text | None = None
     mask: Text | None = None
     strength: Annotated[Number, Field(gt=0, le=1)] | None = None

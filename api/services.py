@@ -13,6 +13,7 @@ from api.submission import Resolver
 from shared.db.batches import BatchRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
+from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
@@ -27,6 +28,7 @@ class Services:
     jobs: JobRepository
     batches: BatchRepository
     uploads: UploadRepository
+    presets: PresetRepository
     deliveries: DeliveryLog
     store: ObjectStore
     keyring: Keyring

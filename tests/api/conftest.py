@@ -20,6 +20,7 @@ from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
+from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
@@ -72,6 +73,7 @@ def api(
         jobs=jobs,
         batches=BatchRepository(database),
         uploads=UploadRepository(database),
+        presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         store=store,
         keyring=Keyring(KeyRepository(database), clock),

@@ -130,6 +130,7 @@ def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) ->
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "presets-and-sweeps.md"):
         reader.run(block)
+    assert len(list((reader.folder / "drafts").iterdir())) == 1
     for name in ("dpmpp_2m-5", "dpmpp_2m-10"):
         assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
