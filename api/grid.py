@@ -79,18 +79,19 @@ class Point:
     body: JobCreate
 
     def __str__(self) -> str:
-        """Write the values for a sentence; a preset's name may be any text, so it is counted."""
-        return ", ".join(
-            f"presets/{self.places[name]}" if name == "preset" else f"{name} {value}"
-            for name, value in self.coordinates.items()
+        """Write the values for a sentence."""
+        return ", ".join(f"{field} {value}" for field, value in self.coordinates.items())
+
+    def has(self, pointer: str) -> bool:
+        """Tell whether it holds what a pointer into the body of the sweep shows."""
+        return pointer.startswith("#/job") or pointer in (
+            self._locate(f"#/{field}") for field in self.places
         )
 
     def locate(self, refusal: InvalidRequest) -> InvalidRequest:
         """Say of a refusal of the job where its fields stand in the body of the sweep."""
-        return InvalidRequest(
-            [FieldProblem(self._locate(p.pointer), p.detail) for p in refusal.problems],
-            code=refusal.code,
-        )
+        problems = [FieldProblem(self._locate(p.pointer), p.detail) for p in refusal.problems]
+        return InvalidRequest(problems, code=refusal.code)
 
     def _locate(self, pointer: str) -> str:
         field = pointer.removeprefix("#/")

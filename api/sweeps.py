@@ -1,5 +1,6 @@
 """Route that accepts one job in all combinations of some of its values."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
@@ -69,7 +70,7 @@ def submit_sweep(
         else:
             members.append(Member(settled, point.index, "#/job"))
     if refused and not (members and body.skip_invalid):
-        raise _explain(refused, len(points))
+        raise _explain(refused, points)
     skipped = [
         {"index": point.index, "errors": [asdict(problem) for problem in refusal.problems]}
         for point, refusal in refused
@@ -100,19 +101,21 @@ def submit_sweep(
     )
 
 
-def _explain(refused: list[tuple[Point, InvalidRequest]], num_points: int) -> InvalidRequest:
-    """Refuse a sweep: what is wrong in every combination once, all else with the combination."""
+def _explain(
+    refused: Sequence[tuple[Point, InvalidRequest]], points: Sequence[Point]
+) -> InvalidRequest:
+    """Refuse a sweep: what is wrong with a value in every combination once, all else with each."""
     by_problem: dict[FieldProblem, list[Point]] = {}
     for point, refusal in refused:
         for problem in refusal.problems:
             by_problem.setdefault(problem, []).append(point)
     problems = []
-    for problem, points in by_problem.items():
-        if len(points) == num_points:
+    for problem, where in by_problem.items():
+        if len(where) == sum(point.has(problem.pointer) for point in points):
             problems.append(problem)
         else:
             problems += [
-                FieldProblem(problem.pointer, f"with {point}: {problem.detail}") for point in points
+                FieldProblem(problem.pointer, f"with {point}: {problem.detail}") for point in where
             ]
     joined = InvalidRequest.join([refusal for _, refusal in refused])
     return InvalidRequest(problems, code=joined.code)

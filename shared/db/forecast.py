@@ -5,12 +5,18 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from shared.db.acceptance import place_values
-from shared.db.outlook import join_outlook, left_s_of, queued_ahead, running_beside, serves
+from shared.db.outlook import (
+    QUEUED,
+    RUNNING,
+    join_outlook,
+    left_s_of,
+    queued_ahead,
+    running_beside,
+    serves,
+)
 from shared.db.rows import explain_unserved
 from shared.db.tables import jobs, workers
 from shared.job import JobStatus, NewJob
-
-_ACTIVE = [JobStatus.QUEUED, JobStatus.RUNNING]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +95,21 @@ def _least_s(job: sa.FromClause) -> sa.ScalarSelect[float]:
 def _most_s(job: sa.FromClause) -> sa.ScalarSelect[float]:
     """Compute all the work that these workers may do first: what waits or runs in all their queues.
 
-    Null if nothing was predicted for some of it.
+    Null if nothing was predicted for some of it. Three parts, since each has an index that holds no
+    other rows.
     """
     theirs = sa.select(sa.func.unnest(workers.c.queues)).where(serves(job)).correlate(job)
     other = jobs.alias("any_other")
-    left_s = left_s_of(other)
-    is_all_known = sa.func.count() == sa.func.count(left_s)
-    return (
-        sa.select(sa.case((is_all_known, sa.func.coalesce(sa.func.sum(left_s), 0.0))))
-        .where(
-            other.c.status.in_(_ACTIVE),
-            other.c.held_until.is_(None),
-            sa.or_(other.c.queue.in_(theirs), other.c.model == job.c.model),
-        )
-        .correlate(job)
-        .scalar_subquery()
+    is_theirs = other.c.queue.in_(theirs)
+    is_announced = other.c.dispatched_at.is_not(None)
+    parts = (
+        (other.c.status == QUEUED, ~is_announced, other.c.held_until.is_(None), is_theirs),
+        (other.c.status == QUEUED, is_announced, is_theirs),
+        (other.c.status == RUNNING, sa.or_(is_theirs, other.c.model == job.c.model)),
     )
+    work = sa.union_all(
+        *(sa.select(left_s_of(other).label("left_s")).where(*part).correlate(job) for part in parts)
+    ).subquery("any_work")
+    is_all_known = sa.func.count() == sa.func.count(work.c.left_s)
+    total_s = sa.func.coalesce(sa.func.sum(work.c.left_s), 0.0)
+    return sa.select(sa.case((is_all_known, total_s))).select_from(work).scalar_subquery()

@@ -7,8 +7,8 @@ from shared.db.tables import jobs, workers
 from shared.job import JobStatus
 
 # Spelled out, not bound: a prepared statement shall still find the indexes of these states.
-_QUEUED: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.QUEUED}'")
-_RUNNING: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.RUNNING}'")
+QUEUED: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.QUEUED}'")
+RUNNING: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.RUNNING}'")
 
 
 def join_outlook(job: sa.FromClause = jobs) -> sa.Select[tuple[object, ...]]:
@@ -72,9 +72,9 @@ def queued_ahead(job: sa.FromClause) -> sa.CompoundSelect[tuple[object, ...]]:
                 other.c.predicted_s.label("left_s"),
             )
             .where(
-                job.c.status == _QUEUED,
+                job.c.status == QUEUED,
                 other.c.queue == job.c.queue,
-                other.c.status == _QUEUED,
+                other.c.status == QUEUED,
                 is_ahead,
             )
             .correlate(job)
@@ -92,7 +92,7 @@ def running_beside(job: sa.FromClause) -> sa.Select[bool, bool, float]:
             sa.true().label("is_sent"),
             left_s_of(other).label("left_s"),
         )
-        .where(job.c.status == _QUEUED, other.c.model == job.c.model, other.c.status == _RUNNING)
+        .where(job.c.status == QUEUED, other.c.model == job.c.model, other.c.status == RUNNING)
         .correlate(job)
     )
 

@@ -56,7 +56,7 @@ FIELDS = st.fixed_dictionaries(
     },
 )
 over_http = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
