@@ -23,9 +23,9 @@ MAX_JOBS = 100
 
 
 class BatchRoute(JsonRoute):
-    """A route for many jobs, each with prompts of up to 4,000 characters."""
+    """A route for many jobs, each with two prompts of up to 4,000 characters."""
 
-    max_body_bytes = 4 * 1024 * 1024
+    max_body_bytes = 1024 * 1024
 
 
 router = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=BatchRoute)

@@ -10,12 +10,17 @@ from shared.errors import FieldProblem, InvalidRequest
 
 #: Member names that a pointer may show; another one might be a prompt in the wrong place.
 _SHOWABLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: Most errors that are explained one by one: a body may hold thousands, and each takes time.
+MAX_EXPLAINED = 100
 _PROMPTS = frozenset({"prompt", "negative_prompt"})
 
 
 def explain(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     """Turn pydantic's errors into ours; they share a code if they all have the same."""
-    return InvalidRequest.join([_explain_one(error) for error in errors])
+    explained = [_explain_one(error) for error in errors[:MAX_EXPLAINED]]
+    if num_left := len(errors) - len(explained):
+        explained.append(InvalidRequest([FieldProblem("#", f"and {num_left:,} more")]))
+    return InvalidRequest.join(explained)
 
 
 def _explain_one(error: Mapping[str, Any]) -> InvalidRequest:

@@ -106,7 +106,7 @@ def test_a_prompt_that_is_too_long_is_named_and_not_shown(api: Api) -> None:
 
 def test_a_batch_may_be_larger_than_a_job(api: Api) -> None:
     body = json.dumps({"jobs": [GOOD]}).encode()
-    limit = 4 * 1024 * 1024
+    limit = 1024 * 1024
     for size, status in ((limit, 202), (limit + 1, 413)):
         answer = api.client.post("/v1/batches", content=body.ljust(size), headers=JSON_TYPE)
         assert answer.status_code == status
@@ -147,3 +147,12 @@ def test_a_tenant_finds_only_its_own_batches(api: Api) -> None:
     theirs = other.post("/v1/batches", json={"jobs": [GOOD]}, headers={"Idempotency-Key": "k"})
     assert "Idempotent-Replayed" not in theirs.headers
     assert theirs.json()["batch"] != batch
+
+
+def test_of_very_many_errors_the_first_are_explained_and_the_others_counted(api: Api) -> None:
+    unknown = {f"field{n}": None for n in range(5000)}
+    problem = post(api, GOOD, GOOD | unknown).json()
+    assert problem["code"] == "invalid_request"
+    assert len(problem["errors"]) == 101
+    assert problem["errors"][0]["pointer"] == "#/jobs/1/field0"
+    assert problem["errors"][-1] == {"pointer": "#", "detail": "and 4,900 more"}
