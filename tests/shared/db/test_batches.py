@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -71,6 +72,19 @@ def test_a_batch_reads_back_as_it_was_accepted_and_in_its_order(
         job.id for job in batch.jobs
     }
     assert jobs.page("other", limit=9, after=None, filters=filters) == []
+
+
+def test_jobs_of_a_batch_may_differ_in_all_that_a_row_may_lack(
+    jobs: JobRepository, batches: BatchRepository, make_batch: NewBatches
+) -> None:
+    hook = Webhook("https://example.test/", (EventType.SUCCEEDED,))
+    later = datetime.now(UTC) + timedelta(hours=1)
+    new = make_batch({}, {"webhook": hook}, {"not_before": later}, {"predicted_s": 2.0})
+    batch, _ = batches.insert(new)
+    assert [job.webhook for job in batch.jobs] == [None, hook, None, None]
+    assert [job.predicted_s for job in batch.jobs] == [None, None, None, 2.0]
+    positions = [jobs.get("tenant", job.id).queue_position for job in batch.jobs]
+    assert positions == [0, 1, None, 2]
 
 
 def test_equal_batches_at_once_make_one_set_of_jobs(
