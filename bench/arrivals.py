@@ -32,7 +32,9 @@ class Trace:
 def draw_trace(rate: float, count: int, *, seed: int) -> Trace:
     """Draw jobs that come at a mean rate per second, each of any kind."""
     rng = random.Random(seed)  # noqa: S311 # the same jobs everywhere
-    return Trace(poisson_arrivals(rate, count, seed=seed), rng.choices(KINDS, k=count))
+    kinds = rng.choices(KINDS, k=count)
+    # From another stream: out of the same numbers, long jobs would come after long gaps.
+    return Trace(poisson_arrivals(rate, count, seed=rng.getrandbits(64)), kinds)
 
 
 def draw_typical_trace(

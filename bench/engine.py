@@ -41,13 +41,13 @@ MIX_SEED = 20_240
 ROUNDS, ROUNDS_QUICK = 5, 1
 #: Decks of the mix, twelve jobs each.
 THROUGHPUT_DECKS, STOCK_DECKS = 7, 2
-CURVE_REPEATS, CURVE_REPEATS_QUICK = 15, 5
+CURVE_REPEATS, CURVE_REPEATS_QUICK = 11, 5
 #: The load at which waiting must be shorter.
 GATED_LOAD = 0.8
 #: Jobs of a trace by load. A queue takes its time to become what it is in the long run, at 0.8 of
 #: the capacity some fifty jobs; where a forward is slow, there is time for fewer.
-TRACES = {0.5: 36, GATED_LOAD: 240, 1.2: 36, 2.0: 36}
-SLOW_TRACES = {0.5: 18, GATED_LOAD: 36, 1.2: 18, 2.0: 18}
+TRACES = {0.5: 24, GATED_LOAD: 180, 1.2: 24, 2.0: 24}
+SLOW_TRACES = {0.5: 12, GATED_LOAD: 30, 1.2: 12, 2.0: 12}
 TRACES_QUICK = {0.5: 12, GATED_LOAD: 36, 1.2: 12, 2.0: 12}
 
 

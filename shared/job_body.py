@@ -79,7 +79,8 @@ class QueueBody(BaseModel):
     """Where a queued job stands; a list of jobs leaves position and `eta_s` out.
 
     `eta_s` is the time until all that is ahead of it is done; null while no worker serves it, and
-    `unschedulable` says so. A job whose `not_before` lies ahead has no position yet.
+    `unschedulable` says so. A job whose `not_before` lies ahead has no position yet, and one with
+    very many ahead is not told how many: neither has an `eta_s`.
     """
 
     position: int | None

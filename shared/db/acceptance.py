@@ -1,57 +1,72 @@
 """A job about to be accepted, as a row of `jobs`."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from shared.db.rows import webhook_values
+from shared.db.tables import jobs
 from shared.db.webhooks import endpoint_id_of
 from shared.job import AGEING_S, NewJob
 
-_TIME = sa.TIMESTAMP(timezone=True)
+#: Marks what belongs to a row: names of columns are taken by the statement itself.
+_PREFIX = "new_"
+_NOT_BEFORE = sa.bindparam(f"{_PREFIX}not_before", type_=sa.TIMESTAMP(timezone=True))
+# Null is no time: what is left is the other one.
+_STARTS_AT = sa.func.greatest(sa.func.now(), _NOT_BEFORE)
+
+#: Columns that the database's clock has a part in.
+_TIMES: dict[str, sa.ColumnElement[Any]] = {
+    # A job that may not run yet does not grow older than others meanwhile.
+    "virtual_birth": _STARTS_AT - sa.bindparam(f"{_PREFIX}head_start", type_=sa.Interval),
+    "held_until": sa.case((sa.func.now() < _NOT_BEFORE, _NOT_BEFORE)),
+    "deadline_at": _STARTS_AT + sa.bindparam(f"{_PREFIX}deadline", type_=sa.Interval),
+}
+_PLAIN = (
+    "id", "tenant", "queue", "model", "preset_name", "preset_version", "request", "metadata",
+    "priority", "iterations", "predicted_s", "megapixel_iterations", "idempotency_key",
+    "body_sha256", "webhook", "endpoint_id", "retry_of", "batch_id", "batch_index",
+)  # fmt: skip
+#: What decides where a row stands in its queue.
+PLACE_COLUMNS = ("id", "queue", "model", "virtual_birth", "held_until")
 
 
-def job_values(new: NewJob) -> dict[str, Any]:
-    """Return the columns of a new row."""
-    return place_values(new) | {
+def column_of(name: str) -> sa.ColumnElement[Any]:
+    """Return what a column of a new row is, with the parameters of `row_parameters` in it."""
+    return _TIMES.get(name, sa.bindparam(f"{_PREFIX}{name}", type_=jobs.c[name].type))
+
+
+#: Stores a row from its parameters. Made once: to build it takes longer than to run it.
+INSERT_JOB = insert(jobs).values({name: column_of(name) for name in (*_PLAIN, *_TIMES)})
+
+
+def row_parameters(new: NewJob) -> dict[str, Any]:
+    """Return the parameters of a new row."""
+    request = new.request
+    values = {
         "id": new.id,
         "tenant": new.tenant,
+        "queue": new.queue,
+        "model": request.model,
         "preset_name": new.preset.name,
         "preset_version": new.preset.version,
-        "request": new.request.model_dump(mode="json"),
+        "request": request.model_dump(mode="json"),
         "metadata": dict(new.metadata),
-        "priority": new.request.priority,
-        "iterations": new.request.iterations,
+        "priority": request.priority,
+        "iterations": request.iterations,
         "predicted_s": new.predicted_s,
-        "megapixel_iterations": new.request.megapixel_iterations,
+        "megapixel_iterations": request.megapixel_iterations,
         "idempotency_key": new.idempotency_key,
         "body_sha256": new.body_sha256,
-        "deadline_at": _starts_at(new) + timedelta(seconds=new.request.deadline_s),
         "webhook": new.webhook and webhook_values(new.webhook),
         "endpoint_id": new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
         "retry_of": new.retry_of,
         "batch_id": new.batch and new.batch.id,
         "batch_index": new.batch and new.batch.index,
+        "not_before": request.not_before,
+        "head_start": timedelta(seconds=AGEING_S * request.priority),
+        "deadline": timedelta(seconds=request.deadline_s),
     }
-
-
-def place_values(new: NewJob) -> dict[str, Any]:
-    """Return the columns that decide where it stands in its queue."""
-    not_before = _not_before(new)
-    return {
-        "queue": new.queue,
-        "model": new.request.model,
-        # A job that may not run yet does not grow older than others meanwhile.
-        "virtual_birth": _starts_at(new) - timedelta(seconds=AGEING_S * new.request.priority),
-        "held_until": sa.case((not_before > sa.func.now(), not_before)),
-    }
-
-
-def _starts_at(new: NewJob) -> sa.ColumnElement[datetime]:
-    # Null is no time: what is left is the other one.
-    return sa.func.greatest(sa.func.now(), _not_before(new))
-
-
-def _not_before(new: NewJob) -> sa.ColumnElement[datetime]:
-    return sa.bindparam(None, new.request.not_before, _TIME, unique=True)
+    return {f"{_PREFIX}{name}": value for name, value in values.items()}

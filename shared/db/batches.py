@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.acceptance import job_values
+from shared.db.acceptance import INSERT_JOB, row_parameters
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import batches, jobs
 from shared.db.uploads import lock_inputs
@@ -105,7 +105,7 @@ def _store_jobs(connection: sa.Connection, new: NewBatch) -> None:
     # In one order for all: two batches would wait for each other's rows otherwise.
     for url in sorted({job.webhook.url for job in new.jobs if job.webhook is not None}):
         ensure_endpoint(connection, new.tenant, url)
-    connection.execute(insert(jobs).values([job_values(job) for job in new.jobs]))
+    connection.execute(INSERT_JOB, [row_parameters(job) for job in new.jobs])
 
 
 def _read(connection: sa.Connection, batch_id: str) -> Batch:

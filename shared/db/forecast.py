@@ -1,17 +1,19 @@
 """Where a job would stand if it were accepted now, and how early or late its turn may come."""
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 
-from shared.db.acceptance import place_values
+from shared.db.acceptance import PLACE_COLUMNS, column_of, row_parameters
 from shared.db.outlook import (
     QUEUED,
     RUNNING,
-    join_outlook,
     left_s_of,
     queued_ahead,
     running_beside,
+    select_outlook,
     serves,
 )
 from shared.db.rows import explain_unserved
@@ -34,15 +36,7 @@ class Forecast:
 
 def forecast(connection: sa.Connection, new: NewJob) -> Forecast:
     """Look at the queue as a job would find it."""
-    job = sa.select(
-        *(value.label(name) for name, value in _columns(new).items()),
-    ).subquery("hypothetical")
-    num_workers = sa.select(sa.func.count()).where(serves(job)).correlate(job).scalar_subquery()
-    share = sa.func.nullif(num_workers, 0)
-    query = join_outlook(job).add_columns(
-        (_least_s(job) / share).label("low_s"), (_most_s(job) / share).label("high_s")
-    )
-    row = connection.execute(query).one()
+    row = connection.execute(_select_forecast(), row_parameters(new)).one()
     has_eta = row.queue_eta_s is not None
     return Forecast(
         position=row.queue_position,
@@ -53,13 +47,20 @@ def forecast(connection: sa.Connection, new: NewJob) -> Forecast:
     )
 
 
-def _columns(new: NewJob) -> dict[str, sa.ColumnElement[object]]:
-    values = place_values(new) | {
-        "id": new.id,
-        "status": JobStatus.QUEUED,
+@cache
+def _select_forecast() -> sa.Select[Any]:
+    columns = {name: column_of(name) for name in PLACE_COLUMNS} | {
+        "status": sa.literal(JobStatus.QUEUED),
         "dispatched_at": sa.null(),
     }
-    return {name: sa.cast(value, jobs.c[name].type) for name, value in values.items()}
+    job = sa.select(
+        *(sa.cast(value, jobs.c[name].type).label(name) for name, value in columns.items())
+    ).subquery("hypothetical")
+    num_workers = sa.select(sa.func.count()).where(serves(job)).correlate(job).scalar_subquery()
+    share = sa.func.nullif(num_workers, 0)
+    return select_outlook(job).add_columns(
+        (_least_s(job) / share).label("low_s"), (_most_s(job) / share).label("high_s")
+    )
 
 
 def _least_s(job: sa.FromClause) -> sa.ScalarSelect[float]:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.acceptance import job_values
+from shared.db.acceptance import INSERT_JOB, row_parameters
 from shared.db.deletions import delete_jobs
 from shared.db.forecast import Forecast, forecast
-from shared.db.outlook import join_outlook
+from shared.db.outlook import FEW_AHEAD, MANY_AHEAD, select_outlook
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
@@ -65,36 +65,23 @@ class JobRepository:
             Conflict: The idempotency key was used with another body.
             InvalidRequest: An upload that the request names is there no longer.
         """
-        statement = (
-            insert(jobs)
-            .values(job_values(new))
-            # Waits for a concurrent insert of the same key, and then finds it below.
-            .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
-            .returning(jobs.c.id)
-        )
         with self._engine.begin() as connection:
             lock_inputs(connection, new.tenant, new.request)
             if new.webhook is not None:
                 ensure_endpoint(connection, new.tenant, new.webhook.url)
             while True:
-                is_replay = connection.execute(statement).scalar_one_or_none() is None
-                is_same_key = (
-                    jobs.c.tenant == new.tenant,
-                    jobs.c.idempotency_key == new.idempotency_key,
-                )
-                is_this_job = (
-                    sa.and_(*is_same_key, jobs.c.body_sha256 == new.body_sha256)
-                    if is_replay
-                    else jobs.c.id == new.id
-                )
-                job = _read(connection, is_this_job)
-                if job is not None:
-                    return job, is_replay
-                if connection.scalar(sa.select(sa.exists().where(*is_same_key))):
+                # Waits for a concurrent insert of the same key, and then finds it below.
+                is_new = connection.scalar(_INSERT, row_parameters(new)) is not None
+                query = _FRESH if is_new else _BY_KEY
+                names = {"id": new.id, "tenant": new.tenant, "key": new.idempotency_key}
+                row = connection.execute(query, names).one_or_none()
+                if row is not None and row.body_sha256 != new.body_sha256:
                     raise Conflict(
                         "this Idempotency-Key came with another body before",
                         code="idempotency_key_reused",
                     )
+                if row is not None:
+                    return _complete(connection, row), not is_new
                 # The job that had the key was deleted between the statements.
 
     def forecast(self, new: NewJob) -> Forecast:
@@ -109,10 +96,10 @@ class JobRepository:
             NotFound: The tenant has no such job.
         """
         with self._engine.connect() as connection:
-            job = _read(connection, jobs.c.tenant == tenant, jobs.c.id == job_id)
-        if job is None:
-            raise NotFound("there is no such job")
-        return job
+            row = connection.execute(_OWN, {"tenant": tenant, "id": job_id}).one_or_none()
+            if row is None:
+                raise NotFound("there is no such job")
+            return _complete(connection, row)
 
     def attempts(self, tenant: str, job_id: str) -> list[Attempt]:
         """Read every run of a job, the first one first.
@@ -212,10 +199,24 @@ class JobRepository:
             connection.execute(sa.select(1))
 
 
-def _read(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Job | None:
-    query = join_outlook().where(*conditions)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else read_job(row, read_artifacts(connection, [row.id])[row.id])
+# Made once: to build them takes longer than to run them.
+_INSERT = INSERT_JOB.on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"]).returning(
+    jobs.c.id
+)
+_FRESH = select_outlook(max_ahead=FEW_AHEAD).where(jobs.c.id == sa.bindparam("id"))
+_BY_KEY = select_outlook(max_ahead=FEW_AHEAD).where(
+    jobs.c.tenant == sa.bindparam("tenant"), jobs.c.idempotency_key == sa.bindparam("key")
+)
+_OWN = select_outlook(max_ahead=MANY_AHEAD).where(
+    jobs.c.tenant == sa.bindparam("tenant"), jobs.c.id == sa.bindparam("id")
+)
+
+
+def _complete(connection: sa.Connection, row: sa.Row[Any]) -> Job:
+    """Read a row with its artifacts, which only a job that has succeeded has."""
+    if row.status != JobStatus.SUCCEEDED:
+        return read_job(row)
+    return read_job(row, read_artifacts(connection, [row.id])[row.id])
 
 
 def _conditions(filters: JobFilters) -> list[sa.ColumnElement[bool]]:

@@ -1,5 +1,7 @@
 """What a queued job waits for: the jobs ahead of it, and the workers that get them done."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from shared.db.presence import is_live
@@ -11,7 +13,15 @@ QUEUED: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.QUEUED}'")
 RUNNING: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.RUNNING}'")
 
 
-def join_outlook(job: sa.FromClause = jobs) -> sa.Select[tuple[object, ...]]:
+#: How many jobs ahead are counted before an answer that nobody asked for may not wait for more.
+FEW_AHEAD = 1_000
+#: And before one that somebody did.
+MANY_AHEAD = 10_000
+
+
+def select_outlook(
+    job: sa.FromClause = jobs, *, max_ahead: int | None = None
+) -> sa.Select[tuple[Any, ...]]:
     """Select jobs with `queue_position`, `queue_eta_s` and `is_unserved`.
 
     `job` may stand for the table: rows with those of its columns that decide the place in a queue.
@@ -19,10 +29,14 @@ def join_outlook(job: sa.FromClause = jobs) -> sa.Select[tuple[object, ...]]:
     The position counts the jobs of the queue that will be picked earlier. The seconds are those
     until these and what runs of the model are done, by the workers that serve the queue: null if
     none does, or if nothing is known of any of that work. A job that nothing was predicted for
-    counts as the others do. Both are null unless the job is queued and may run. One that is queued
-    and that no live worker would take is unserved.
+    counts as the others do. Both are null unless the job is queued, may run, and has fewer than
+    `max_ahead` before it: to count takes time. One that is queued and that no live worker would
+    take is unserved.
     """
-    work = sa.union_all(queued_ahead(job), running_beside(job)).subquery("work")
+    queued = queued_ahead(job)
+    if max_ahead is not None:
+        queued = queued.limit(max_ahead)
+    work = sa.union_all(sa.select(queued.subquery("queued")), running_beside(job)).subquery("work")
     ahead = (
         sa.select(
             sa.func.count().filter(work.c.is_queued).label("position"),
@@ -36,6 +50,8 @@ def join_outlook(job: sa.FromClause = jobs) -> sa.Select[tuple[object, ...]]:
     left_s = sa.case((ahead.c.num_jobs == 0, 0.0), else_=ahead.c.left_s)
     is_queued = job.c.status == JobStatus.QUEUED
     has_place = sa.and_(is_queued, job.c.held_until.is_(None))
+    if max_ahead is not None:
+        has_place = sa.and_(has_place, ahead.c.position < max_ahead)
     return sa.select(
         job,
         sa.case((has_place, ahead.c.position)).label("queue_position"),

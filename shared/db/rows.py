@@ -13,7 +13,7 @@ from shared.webhook import EventType, Webhook
 
 
 def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
-    """Read a row of `jobs`; what `join_outlook` adds may stand beside its own columns."""
+    """Read a row of `jobs`; what `select_outlook` adds may stand beside its own columns."""
     return Job(
         id=row.id,
         tenant=row.tenant,

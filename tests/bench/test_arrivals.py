@@ -52,6 +52,13 @@ def test_all_kinds_are_equally_likely() -> None:
     assert all(kinds.count(kind) == pytest.approx(1000, abs=150) for kind in KINDS)
 
 
+def test_how_long_a_job_takes_tells_nothing_of_when_it_comes() -> None:
+    trace = draw_trace(1.0, 4000, seed=1)
+    gaps = [late - early for early, late in itertools.pairwise([0.0, *trace.moments])]
+    # Uncorrelated numbers of so many have a standard error of 1.6 %.
+    assert abs(statistics.correlation(gaps, [SERVICES[kind] for kind in trace.kinds])) < 0.08
+
+
 def test_a_typical_trace_is_as_bad_for_a_queue_as_all_are_on_average() -> None:
     rate = 0.8 / statistics.fmean(SERVICES.values())
 

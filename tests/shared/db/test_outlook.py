@@ -5,6 +5,7 @@ import sqlalchemy as sa
 
 from shared.db.jobs import JobFilters, JobRepository
 from shared.db.leases import Beat, LeaseRepository
+from shared.db.outlook import FEW_AHEAD, MANY_AHEAD
 from shared.db.presence import WorkerRepository
 from shared.job import Job, NewJob
 
@@ -101,6 +102,40 @@ def test_announced_jobs_are_ahead_as_well(
     shown = jobs.get("tenant", waiting.id)
     assert (shown.queue_position, shown.queue_eta_s) == (1, 2.0)
     assert jobs.get("tenant", announced.id).queue_position == 0
+
+
+def test_more_jobs_ahead_than_are_worth_counting_are_not_counted(
+    jobs: JobRepository, submit: Submit, database: sa.Engine
+) -> None:
+    serve(database, "a")
+    first = submit(predicted_s=0.5)
+    copy = sa.text("""
+        INSERT INTO jobs (id, tenant, queue, model, preset_name, preset_version, request, metadata,
+                          priority, megapixel_iterations, predicted_s, deadline_at, virtual_birth)
+        SELECT id || n, tenant, queue, model, preset_name, preset_version, request, metadata,
+               priority, megapixel_iterations, predicted_s, deadline_at, virtual_birth
+          FROM jobs, generate_series(1, :count) AS n WHERE id = :id
+    """)
+
+    def add(count: int) -> None:
+        with database.begin() as connection:
+            connection.execute(copy, {"id": first.id, "count": count})
+
+    add(FEW_AHEAD - 2)
+    last_told = submit(predicted_s=0.5)
+    assert (last_told.queue_position, last_told.queue_eta_s) == (FEW_AHEAD - 1, 499.5)
+    untold = submit(predicted_s=0.5)
+    assert (untold.queue_position, untold.queue_eta_s) == (None, None)
+    assert untold.unschedulable is None
+    # Who asks has more of them counted.
+    told = jobs.get("tenant", untold.id)
+    assert (told.queue_position, told.queue_eta_s) == (FEW_AHEAD, 500.0)
+    with database.begin() as connection:
+        connection.execute(
+            sa.text("DELETE FROM jobs WHERE id NOT IN (:a, :b)"), {"a": first.id, "b": untold.id}
+        )
+    add(MANY_AHEAD - 1)
+    assert jobs.get("tenant", untold.id).queue_position is None
 
 
 def test_lists_leave_it_out(jobs: JobRepository, submit: Submit, database: sa.Engine) -> None:
