@@ -111,6 +111,15 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True)
+class JobStamp:
+    """What tells one moment of a job from another, the time that goes by left aside."""
+
+    status: JobStatus
+    attempt: int
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as its row stands."""
 
@@ -144,6 +153,11 @@ class Job:
     webhook: Webhook | None = None
     #: The job that this one is another try of.
     retry_of: str | None = None
+
+    @property
+    def stamp(self) -> JobStamp:
+        """This moment of the job."""
+        return JobStamp(self.status, self.attempt, self.iteration)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
 from shared.db.webhooks import endpoint_id_of, ensure_endpoint
 from shared.errors import Conflict, NotFound
-from shared.job import AGEING_S, Attempt, AttemptOutcome, Job, JobStatus, NewJob
+from shared.job import AGEING_S, Attempt, AttemptOutcome, Job, JobStamp, JobStatus, NewJob
 
 _TIME = sa.TIMESTAMP(timezone=True)
 
@@ -133,6 +133,21 @@ class JobRepository:
         if job is None:
             raise NotFound("there is no such job")
         return job
+
+    def get_stamp(self, tenant: str, job_id: str) -> JobStamp:
+        """Read only what tells whether a job has changed, by its primary key.
+
+        Raises:
+            NotFound: The tenant has no such job.
+        """
+        query = sa.select(jobs.c.status, jobs.c.attempt, jobs.c.iteration).where(
+            jobs.c.tenant == tenant, jobs.c.id == job_id
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound("there is no such job")
+        return JobStamp(JobStatus(row.status), row.attempt, row.iteration)
 
     def attempts(self, tenant: str, job_id: str) -> list[Attempt]:
         """Read every run of a job, the first one first.
