@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 import sqlalchemy as sa
 import uuid_utils
-import uvicorn
 from fastapi import Depends, FastAPI
 
 from api import (
@@ -27,11 +26,13 @@ from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
 from api.health import Health, check_database
+from api.hub import JobHub
 from api.keyring import Keyring
 from api.nudger import Nudger
 from api.openapi import describe, name_operation, refusals
 from api.presets import PresetBook
 from api.request_id import RequestIds
+from api.server import Server
 from api.services import Services
 from api.submission import Resolver
 from api.tokens import TokenCounter
@@ -39,6 +40,7 @@ from models import CATALOG
 from shared import crash_point
 from shared.catalog import Catalog
 from shared.db.batches import BatchRepository
+from shared.db.changes import ChangeListener
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
@@ -56,8 +58,6 @@ from shared.telemetry import configure_logging
 
 #: Connections that are kept; as many again under load.
 POOL_SIZE = 10
-#: How long requests may take to end after SIGTERM, in seconds.
-GRACE_S = 5
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -113,25 +113,20 @@ def main(*, host: str, port: int) -> None:
     nudger = Nudger(DispatchRepository(database), queue)
 
     services = make_services(settings, database, queue, nudger)
+    listener = ChangeListener(database, services.hub.wake, services.hub.wake_all)
 
     @asynccontextmanager
     async def run_threads(_: FastAPI) -> AsyncIterator[None]:
         nudger.start()
         services.estimator.start()
+        listener.start()
         yield
+        listener.stop()
         services.estimator.stop()
         nudger.stop()
 
-    uvicorn.run(
-        create_app(services, lifespan=run_threads),
-        host=host,
-        port=port,
-        log_config=None,
-        # Queries may hold values of metadata.
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
+    app = create_app(services, lifespan=run_threads)
+    Server(app, services.hub, host=host, port=port).serve_until_stopped()
 
 
 def make_services(
@@ -167,6 +162,7 @@ def make_services(
             lambda: check_database(job_repository, database),
             {"redis": queue.ping, "s3": store.ping},
         ),
+        hub=JobHub(),
         new_job_id=new_job_id,
         new_batch_id=new_batch_id,
         nudge=nudger.nudge,

@@ -16,7 +16,7 @@ from api.request_id import request_id_of
 from shared.errors import FieldProblem, LatentqError
 
 MEDIA_TYPE = "application/problem+json"
-#: When to come back while a store is away, in seconds.
+#: When to come back after a limit was met or while a store is away, in seconds.
 RETRY_AFTER_S = 5
 
 
@@ -52,6 +52,7 @@ PROBLEM_TYPES = {
     "unknown_preset": ProblemType(422, "There is no such preset"),
     "unknown_upload": ProblemType(422, "There is no such upload"),
     "idempotency_key_reused": ProblemType(422, "The Idempotency-Key came with another body"),
+    "too_many_waiting": ProblemType(429, "Too many requests of the key wait"),
     "internal": ProblemType(500, "The service met an error of its own"),
     "service_unavailable": ProblemType(503, "The service cannot take requests at the moment"),
 }
@@ -136,4 +137,4 @@ def _sdk_type(status: int) -> str:
 def _headers(status: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
-    return {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return {"Retry-After": str(RETRY_AFTER_S)} if status in {429, 503} else {}

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from api.estimator import Estimator
 from api.health import Health
+from api.hub import JobHub
 from api.keyring import Keyring
 from api.submission import Resolver
 from shared.db.batches import BatchRepository
@@ -34,6 +35,7 @@ class Services:
     keyring: Keyring
     renderer: JobRenderer
     health: Health
+    hub: JobHub
     new_job_id: Callable[[], str]
     new_batch_id: Callable[[], str]
     #: Says that a job waits; called after the commit.

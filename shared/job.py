@@ -121,6 +121,15 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True)
+class JobStamp:
+    """What tells one moment of a job from another, the time that goes by left aside."""
+
+    status: JobStatus
+    attempt: int
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as its row stands."""
 
@@ -156,6 +165,11 @@ class Job:
     retry_of: str | None = None
     #: None for one that came alone.
     batch: BatchPlace | None = None
+
+    @property
+    def stamp(self) -> JobStamp:
+        """This moment of the job."""
+        return JobStamp(self.status, self.attempt, self.iteration)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
 from shared.db.webhooks import ensure_endpoint
 from shared.errors import Conflict, NotFound
-from shared.job import Attempt, AttemptOutcome, Job, JobStatus, NewJob
+from shared.job import Attempt, AttemptOutcome, Job, JobStamp, JobStatus, NewJob
 
 
 class CancelOutcome(StrEnum):
@@ -100,6 +100,18 @@ class JobRepository:
             if row is None:
                 raise NotFound("there is no such job")
             return _complete(connection, row)
+
+    def get_stamp(self, tenant: str, job_id: str) -> JobStamp:
+        """Read only what tells whether a job has changed, by its primary key.
+
+        Raises:
+            NotFound: The tenant has no such job.
+        """
+        with self._engine.connect() as connection:
+            row = connection.execute(_STAMP, {"tenant": tenant, "id": job_id}).one_or_none()
+        if row is None:
+            raise NotFound("there is no such job")
+        return JobStamp(JobStatus(row.status), row.attempt, row.iteration)
 
     def attempts(self, tenant: str, job_id: str) -> list[Attempt]:
         """Read every run of a job, the first one first.
@@ -208,6 +220,9 @@ _BY_KEY = select_outlook(max_ahead=FEW_AHEAD).where(
     jobs.c.tenant == sa.bindparam("tenant"), jobs.c.idempotency_key == sa.bindparam("key")
 )
 _OWN = select_outlook(max_ahead=MANY_AHEAD).where(
+    jobs.c.tenant == sa.bindparam("tenant"), jobs.c.id == sa.bindparam("id")
+)
+_STAMP = sa.select(jobs.c.status, jobs.c.attempt, jobs.c.iteration).where(
     jobs.c.tenant == sa.bindparam("tenant"), jobs.c.id == sa.bindparam("id")
 )
 

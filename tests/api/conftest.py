@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from api.estimator import Estimator
 from api.health import Health
+from api.hub import JobHub
 from api.keyring import Keyring
 from api.main import new_batch_id, new_job_id
 from api.presets import PresetBook
@@ -79,6 +80,7 @@ def api(
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),
+        hub=JobHub(),
         new_job_id=new_job_id,
         new_batch_id=new_batch_id,
         nudge=lambda: nudges.append(None),
