@@ -11,7 +11,7 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, deliveries, health_routes, jobs, retries, uploads
+from api import catalogue, deliveries, endpoints, health_routes, jobs, messages, retries, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
@@ -30,6 +30,7 @@ from shared.catalog import Catalog
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
+from shared.db.endpoints import EndpointRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.session import make_engine
@@ -56,6 +57,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         version=version("latentq"),
         description="A durable job system for latent-diffusion models",
         lifespan=lifespan,
+        webhooks=messages.router,
         generate_unique_id_function=name_operation,
         docs_url=None,
         redoc_url=None,
@@ -70,6 +72,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         retries.router,
         uploads.router,
         deliveries.router,
+        endpoints.router,
         catalogue.router,
     ):
         app.include_router(
@@ -141,6 +144,7 @@ def make_services(
         jobs=job_repository,
         uploads=UploadRepository(database),
         deliveries=DeliveryLog(database),
+        endpoints=EndpointRepository(database),
         store=store,
         keyring=Keyring(KeyRepository(database), now),
         renderer=JobRenderer(store, settings.link_ttl_s, now),

@@ -35,7 +35,7 @@ def describe(app: FastAPI) -> None:
         is_new = app.openapi_schema is None
         document = generate()
         if is_new:
-            for path in document["paths"].values():
+            for path in (*document["paths"].values(), *document["webhooks"].values()):
                 for operation in path.values():
                     operation["responses"] = dict(_correct(operation["responses"]))
             for name in _FRAMEWORKS_OWN:
@@ -47,9 +47,9 @@ def describe(app: FastAPI) -> None:
 
 def _correct(responses: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for status, answer in responses.items():
-        if int(status) < 400:
+        content = answer.get("content", {}).get("application/json")
+        if content is None or int(status) < 400:
             yield status, answer
             continue
-        content = answer["content"]["application/json"]
         if not content["schema"]["$ref"].endswith(_FRAMEWORKS_OWN):
             yield status, answer | {"content": {MEDIA_TYPE: content}}

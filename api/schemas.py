@@ -57,17 +57,19 @@ def _refuse_repetition(events: list[EventType]) -> list[EventType]:
     return events
 
 
+#: Which events a receiver is told of.
+WebhookEvents = Annotated[
+    list[Annotated[EventType, _AS_TEXT]], Field(min_length=1), AfterValidator(_refuse_repetition)
+]
+
+
 class WebhookCreate(BaseModel):
     """Whom to tell of what; the URL is checked by `shared.webhook`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
     url: Text
-    events: Annotated[
-        list[Annotated[EventType, _AS_TEXT]],
-        Field(min_length=1),
-        AfterValidator(_refuse_repetition),
-    ] = list(TERMINAL_EVENTS)
+    events: WebhookEvents = list(TERMINAL_EVENTS)
 
 
 class JobCreate(BaseModel):

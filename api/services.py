@@ -11,6 +11,7 @@ from api.health import Health
 from api.keyring import Keyring
 from api.submission import Resolver
 from shared.db.delivery_log import DeliveryLog
+from shared.db.endpoints import EndpointRepository
 from shared.db.jobs import JobRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
@@ -26,6 +27,7 @@ class Services:
     jobs: JobRepository
     uploads: UploadRepository
     deliveries: DeliveryLog
+    endpoints: EndpointRepository
     store: ObjectStore
     keyring: Keyring
     renderer: JobRenderer

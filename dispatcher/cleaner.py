@@ -48,6 +48,7 @@ class Cleaner:
         """
         for job_id in self._retention.delete_ended_jobs(older_than_s=self._retention_s):
             log.info("job_deleted", job_id=job_id)
+        self._retention.delete_tests(older_than_s=self._retention_s)
         self._retention.expire_uploads(older_than_s=self._upload_retention_s)
         for silent in self._retention.forget_silent(silent_for_s=MEMORY_S):
             log.info("process_forgotten", id=silent)

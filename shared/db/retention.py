@@ -66,6 +66,19 @@ class RetentionRepository:
         with self._engine.begin() as connection:
             return delete_jobs(connection, jobs.c.id.in_(list(connection.scalars(old))))
 
+    def delete_tests(self, *, older_than_s: float) -> None:
+        """Delete events that endpoints were tried with so long ago, unless one is on its way."""
+        waits = sa.exists().where(
+            deliveries.c.event_id == events.c.id, deliveries.c.status == DeliveryStatus.PENDING
+        )
+        old = (
+            sa.select(events.c.id)
+            .where(events.c.job_id.is_(None), events.c.created_at < _ago(older_than_s), ~waits)
+            .limit(BATCH)
+        )
+        with self._engine.begin() as connection:
+            connection.execute(events.delete().where(events.c.id.in_(old)))
+
     def expire_uploads(self, *, older_than_s: float) -> list[str]:
         """Keep new jobs from starting from old uploads that no waiting or running job needs.
 

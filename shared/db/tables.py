@@ -245,7 +245,7 @@ webhook_secrets = sa.Table(
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
 )
 
-# The receivers that jobs named, one for each tenant and URL.
+# Receivers: those that jobs named, one for each tenant and URL, and those of all jobs of a tenant.
 webhook_endpoints = sa.Table(
     "webhook_endpoints",
     metadata,
@@ -254,21 +254,54 @@ webhook_endpoints = sa.Table(
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
-    # It answered 410: it wants no more.
+    # It answered 410, or its owner wants a pause.
     sa.Column("disabled_at", _TIME),
+    # What it is told of; null for those that jobs named, which say so themselves.
+    sa.Column("events", ARRAY(sa.Text)),
+    sa.Column("description", sa.Text, nullable=False, server_default=""),
+    sa.Column("disabled_reason", sa.Text),
+    sa.CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled"),
 )
 
-# Written by a trigger on `jobs`, with their deliveries, never by this code.
+sa.Index(
+    "ix_webhook_endpoints_registered",
+    webhook_endpoints.c.tenant,
+    webhook_endpoints.c.url,
+    unique=True,
+    postgresql_where=sa.text("events IS NOT NULL"),
+)
+
+# What messages to receivers with an events filter are signed with, the replaced ones for a while.
+endpoint_secrets = sa.Table(
+    "endpoint_secrets",
+    metadata,
+    sa.Column(
+        "endpoint_id", sa.ForeignKey("webhook_endpoints.id", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("secret", sa.Text, primary_key=True),
+    # Set when it was replaced.
+    sa.Column("expires_at", _TIME),
+    sa.Index(
+        "ix_endpoint_secrets_current",
+        "endpoint_id",
+        unique=True,
+        postgresql_where=sa.text("expires_at IS NULL"),
+    ),
+)
+
+# Those of jobs are written by a trigger on `jobs`, with their deliveries, never by this code.
 events = sa.Table(
     "events",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    # Null for an event that an endpoint is tried with.
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE")),
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
     # The bytes that are sent, from the first attempt until no delivery needs them any more.
     sa.Column("body", sa.LargeBinary),
     sa.UniqueConstraint("job_id", "type"),
+    sa.Index("ix_events_tests", "created_at", postgresql_where=sa.text("job_id IS NULL")),
 )
 
 deliveries = sa.Table(
@@ -276,7 +309,9 @@ deliveries = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("event_id", sa.ForeignKey("events.id", ondelete="CASCADE"), nullable=False),
-    sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id"), nullable=False),
+    sa.Column(
+        "endpoint_id", sa.ForeignKey("webhook_endpoints.id", ondelete="CASCADE"), nullable=False
+    ),
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False, server_default="pending"),
@@ -303,6 +338,12 @@ sa.Index(
     "ix_deliveries_endpoint",
     deliveries.c.endpoint_id,
     postgresql_where=sa.text("status = 'pending'"),
+)
+sa.Index(
+    "ix_deliveries_endpoint_page",
+    deliveries.c.endpoint_id,
+    deliveries.c.created_at.desc(),
+    deliveries.c.id.desc(),
 )
 sa.Index(
     "ix_deliveries_page",

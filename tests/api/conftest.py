@@ -17,6 +17,7 @@ from models import CATALOG
 from shared.catalog import Catalog
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
+from shared.db.endpoints import EndpointRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.uploads import UploadRepository
@@ -71,6 +72,7 @@ def api(
         jobs=jobs,
         uploads=UploadRepository(database),
         deliveries=DeliveryLog(database),
+        endpoints=EndpointRepository(database),
         store=store,
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),

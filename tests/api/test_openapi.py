@@ -1,5 +1,8 @@
 from typing import Any
 
+from openapi_spec_validator import validate
+
+from shared.webhook import EndpointEvent, EventType
 from tests.fixtures.api import Api
 
 
@@ -17,7 +20,10 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
     assert names == {
         "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "retry_job",
         "list_attempts", "list_models", "list_presets", "list_samplers", "create_upload",
-        "list_deliveries", "redeliver", "check_alive", "check_ready",
+        "list_deliveries", "redeliver", "create_webhook_endpoint", "list_webhook_endpoints",
+        "get_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint",
+        "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",
+        "check_alive", "check_ready",
     }  # fmt: skip
 
 
@@ -44,3 +50,16 @@ def test_the_key_and_the_body_are_documented(api: Api) -> None:
     assert fields["required"] == ["prompt"]
     assert fields["additionalProperties"] is False
     assert "security" not in document["paths"]["/livez"]["get"]
+
+
+def test_messages_to_receivers_are_documented(api: Api) -> None:
+    document = describe(api)
+    validate(document)
+    messages = document["webhooks"]
+    assert set(messages) == {*EventType, *EndpointEvent}
+    for name, message in messages.items():
+        parameters = {parameter["name"] for parameter in message["post"]["parameters"]}
+        assert parameters == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+        schema = message["post"]["requestBody"]["content"]["application/json"]["schema"]
+        body = "EndpointEventBody" if name == EndpointEvent.TEST else "JobEventBody"
+        assert schema == {"$ref": f"#/components/schemas/{body}"}
