@@ -11,7 +11,17 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, deliveries, endpoints, health_routes, jobs, messages, retries, uploads
+from api import (
+    artifacts,
+    catalogue,
+    deliveries,
+    endpoints,
+    health_routes,
+    jobs,
+    messages,
+    retries,
+    uploads,
+)
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
@@ -70,6 +80,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     for router in (
         jobs.router,
         retries.router,
+        artifacts.router,
         uploads.router,
         deliveries.router,
         endpoints.router,

@@ -192,14 +192,26 @@ class ObjectStore:
             if place is None:
                 return
 
-    def presign(self, key: str, *, filename: str, content_type: str, ttl_s: int) -> str:
-        """Make a link that needs no key and works for `ttl_s` seconds, 7 days at most."""
+    def presign(
+        self,
+        key: str,
+        *,
+        filename: str,
+        content_type: str,
+        ttl_s: int,
+        is_attachment: bool = False,
+    ) -> str:
+        """Make a link that needs no key and works for `ttl_s` seconds, 7 days at most.
+
+        Browsers show what it leads to, or save it as an attachment.
+        """
+        disposition = "attachment" if is_attachment else "inline"
         return self._public_client.generate_presigned_url(
             "get_object",
             Params={
                 "Bucket": self._bucket,
                 "Key": key,
-                "ResponseContentDisposition": f'inline; filename="{filename}"',
+                "ResponseContentDisposition": f'{disposition}; filename="{filename}"',
                 "ResponseContentType": content_type,
                 "ResponseCacheControl": "private, max-age=600",
             },
