@@ -17,6 +17,7 @@ from api import (
     deliveries,
     endpoints,
     health_routes,
+    incoming,
     jobs,
     messages,
     retries,
@@ -41,6 +42,7 @@ from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
 from shared.db.endpoints import EndpointRepository
+from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.session import make_engine
@@ -82,6 +84,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         retries.router,
         artifacts.router,
         uploads.router,
+        incoming.router,
         deliveries.router,
         endpoints.router,
         catalogue.router,
@@ -154,6 +157,7 @@ def make_services(
         estimator=Estimator(CostRepository(database), catalog),
         jobs=job_repository,
         uploads=UploadRepository(database),
+        incoming=IncomingUploadRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
         store=store,

@@ -12,6 +12,7 @@ from api.keyring import Keyring
 from api.submission import Resolver
 from shared.db.delivery_log import DeliveryLog
 from shared.db.endpoints import EndpointRepository
+from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
@@ -26,6 +27,7 @@ class Services:
     estimator: Estimator
     jobs: JobRepository
     uploads: UploadRepository
+    incoming: IncomingUploadRepository
     deliveries: DeliveryLog
     endpoints: EndpointRepository
     store: ObjectStore

@@ -15,6 +15,7 @@ from shared.db.tables import (
     deliveries,
     dispatchers,
     events,
+    incoming_uploads,
     jobs,
     transitions,
     uploads,
@@ -123,6 +124,26 @@ class RetentionRepository:
             yield None if row is None else (row.tenant, row.id)
             if row is not None:
                 connection.execute(uploads.delete().where(uploads.c.id == row.id))
+
+    @contextmanager
+    def deleting_incoming(self, *, older_than_s: float) -> Iterator[tuple[str, str] | None]:
+        """Give out tenant and id of a file whose link ended so long ago, and delete its row.
+
+        The row stays if the body raises. None if there is no such file.
+        """
+        oldest = (
+            sa.select(incoming_uploads.c.tenant, incoming_uploads.c.id)
+            .where(incoming_uploads.c.expires_at < _ago(older_than_s))
+            .order_by(incoming_uploads.c.expires_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._engine.begin() as connection:
+            row = connection.execute(oldest).one_or_none()
+            yield None if row is None else (row.tenant, row.id)
+            if row is not None:
+                is_it = incoming_uploads.c.id == row.id
+                connection.execute(incoming_uploads.delete().where(is_it))
 
     def find_orphans(self, results: Sequence[StoredResult], *, older_than_s: float) -> list[str]:
         """Return the keys of those results that nobody can ever see.

@@ -179,6 +179,23 @@ uploads = sa.Table(
     sa.Index("ix_uploads_sent", "sent_at"),
 )
 
+# Files that clients bring to the store themselves.
+incoming_uploads = sa.Table(
+    "incoming_uploads",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    # As announced; what comes is compared with it.
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("num_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text),
+    # When its link ends.
+    sa.Column("expires_at", _TIME, nullable=False),
+    # What it has become; without a foreign key, since uploads go by their own time.
+    sa.Column("upload_id", sa.Text),
+    sa.Index("ix_incoming_uploads_expires", "expires_at"),
+)
+
 workers = sa.Table(
     "workers",
     metadata,

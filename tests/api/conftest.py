@@ -18,6 +18,7 @@ from shared.catalog import Catalog
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.endpoints import EndpointRepository
+from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.uploads import UploadRepository
@@ -71,6 +72,7 @@ def api(
         estimator=Estimator(CostRepository(database), catalog),
         jobs=jobs,
         uploads=UploadRepository(database),
+        incoming=IncomingUploadRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
         store=store,

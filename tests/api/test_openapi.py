@@ -20,7 +20,7 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
     assert names == {
         "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "retry_job",
         "list_attempts", "get_artifact", "list_models", "list_presets", "list_samplers",
-        "create_upload",
+        "create_upload", "complete_upload",
         "list_deliveries", "redeliver", "create_webhook_endpoint", "list_webhook_endpoints",
         "get_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint",
         "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",

@@ -1,4 +1,4 @@
-"""Receivers of all of a tenant's events, each with secrets of its own, and events without a job."""
+"""Receivers of all jobs of a tenant, events without a job, and files that clients bring."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -65,9 +65,22 @@ def upgrade() -> None:
         ],
     )
     _replace_trigger(_NOTE_FOR_ALL, "NEW.status <> 'queued'")
+    op.create_table(
+        "incoming_uploads",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("content_type", sa.Text(), nullable=False),
+        sa.Column("num_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=True),
+        sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("upload_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_incoming_uploads"),
+    )
+    op.create_index("ix_incoming_uploads_expires", "incoming_uploads", ["expires_at"])
 
 
 def downgrade() -> None:
+    op.drop_table("incoming_uploads")
     _replace_trigger(_NOTE_FOR_JOB, "NEW.webhook IS NOT NULL")
     op.drop_index("ix_deliveries_endpoint_page", "deliveries")
     op.execute("DELETE FROM webhook_endpoints WHERE events IS NOT NULL")
