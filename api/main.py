@@ -20,6 +20,7 @@ from api import (
     incoming,
     jobs,
     messages,
+    problem_routes,
     retries,
     uploads,
 )
@@ -79,6 +80,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     )
     app.state.services = services
     app.include_router(health_routes.router)
+    app.include_router(problem_routes.router, responses=refusals(500))
     for router in (
         jobs.router,
         retries.router,

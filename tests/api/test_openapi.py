@@ -24,7 +24,7 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
         "list_deliveries", "redeliver", "create_webhook_endpoint", "list_webhook_endpoints",
         "get_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint",
         "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",
-        "check_alive", "check_ready",
+        "check_alive", "check_ready", "explain_problem_type",
     }  # fmt: skip
 
 
