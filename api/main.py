@@ -30,7 +30,7 @@ from api.estimator import Estimator
 from api.health import Health, check_database
 from api.keyring import Keyring
 from api.nudger import Nudger
-from api.openapi import describe, name_operation, refusals
+from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
 from api.presets import PresetBook
 from api.request_id import RequestIds
 from api.services import Services
@@ -71,6 +71,8 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         description="A durable job system for latent-diffusion models",
         lifespan=lifespan,
         webhooks=messages.router,
+        openapi_tags=TAGS,
+        servers=SERVERS,
         generate_unique_id_function=name_operation,
         docs_url=None,
         redoc_url=None,

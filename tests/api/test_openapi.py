@@ -2,6 +2,7 @@ from typing import Any
 
 from openapi_spec_validator import validate
 
+from api.examples import EXAMPLES
 from shared.webhook import EndpointEvent, EventType
 from tests.fixtures.api import Api
 
@@ -64,3 +65,48 @@ def test_messages_to_receivers_are_documented(api: Api) -> None:
         schema = message["post"]["requestBody"]["content"]["application/json"]["schema"]
         body = "EndpointEventBody" if name == EndpointEvent.TEST else "JobEventBody"
         assert schema == {"$ref": f"#/components/schemas/{body}"}
+
+
+def test_whatever_is_made_leads_to_what_can_be_done_with_it(api: Api) -> None:
+    document = describe(api)
+    validate(document)
+    links = document["paths"]["/v1/jobs"]["post"]["responses"]["202"]["links"]
+    assert links["cancel_job"] == {
+        "operationId": "cancel_job",
+        "parameters": {"job_id": "$response.body#/id"},
+    }
+    assert {"get_job", "cancel_job", "delete_job", "retry_job", "list_attempts"} <= links.keys()
+    assert "get_artifact" not in links
+    created = document["paths"]["/v1/webhook-endpoints"]["post"]["responses"]["201"]["links"]
+    assert {"get_webhook_endpoint", "test_webhook_endpoint"} <= created.keys()
+    assert "links" not in document["paths"]["/v1/jobs/{job_id}/cancel"]["post"]["responses"]["202"]
+
+
+def test_every_group_of_operations_is_described(api: Api) -> None:
+    document = describe(api)
+    used = {
+        tag
+        for path in (*document["paths"].values(), *document["webhooks"].values())
+        for operation in path.values()
+        for tag in operation["tags"]
+    }
+    assert used == {tag["name"] for tag in document["tags"]}
+    assert document["servers"] == [{"url": "/", "description": "This service"}]
+
+
+def test_every_example_is_taken_as_it_is(api: Api) -> None:
+    sent = 0
+    for path, operations in describe(api)["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            examples = content.get("application/json", {}).get("examples", {})
+            for example in examples.values():
+                where = path
+                if "{endpoint_id}" in path:
+                    endpoints = api.client.get("/v1/webhook-endpoints").json()["data"]
+                    where = path.replace("{endpoint_id}", endpoints[0]["id"])
+                answer = api.client.request(method, where, json=example["value"])
+                assert answer.status_code in {200, 201, 202}, answer.text
+                sent += 1
+    assert sent == sum(map(len, EXAMPLES.values()))
+    assert api.count_jobs() == len(EXAMPLES["submit_job"])
