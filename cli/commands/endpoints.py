@@ -17,7 +17,7 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="An endpoint's id.
 
 @app.command()
 def ls(url: UrlOption = None, api_key: ApiKeyOption = None, as_json: JsonOption = False) -> None:
-    """List endpoints, newest first."""
+    """List endpoints, newest first; one that is not enabled with the reason."""
     with connect(url, api_key) as client:
         found = list(client.webhook_endpoints())
     _print(found, found, as_json=as_json)
@@ -95,12 +95,13 @@ def _print(document: object, endpoints: Sequence[Mapping[str, Any]], *, as_json:
         return
     table = Table(box=None, header_style="bold")
     table.add_column("id", no_wrap=True, min_width=35)
-    for name in ("state", "events", "url", "description"):
+    table.add_column("state", no_wrap=True, min_width=len("requested"))
+    for name in ("events", "url", "description"):
         table.add_column(name)
     for endpoint in endpoints:
         table.add_row(
             endpoint["id"],
-            "enabled" if endpoint["enabled"] else f"disabled: {endpoint['disabled_reason']}",
+            "enabled" if endpoint["enabled"] else endpoint["disabled_reason"],
             ", ".join(endpoint["events"]),
             endpoint["url"],
             endpoint["description"],

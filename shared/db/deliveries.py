@@ -122,7 +122,8 @@ class DeliveryRepository:
         }
         with self._engine.begin() as connection:
             rows = connection.execute(_CLAIM, values).all()
-            forget_bodies(connection, [row.event_id for row in rows if not row.enabled])
+            if ended := [row.event_id for row in rows if not row.enabled]:
+                forget_bodies(connection, ended)
         return [_read(row) for row in rows if row.enabled]
 
     def keep_body(self, event_id: str, body: bytes) -> bytes:
