@@ -15,7 +15,7 @@ from api.listing import Place, cut_page, read_place
 from api.openapi import refusals
 from api.schemas import Text, WebhookCreate, WebhookEvents
 from api.services import Services, ServicesOf
-from shared.db.endpoints import OVERLAP_S, Endpoint, EndpointChanges
+from shared.db.endpoints import Endpoint, EndpointChanges
 from shared.db.webhooks import mint_secret
 from shared.errors import FieldProblem, InvalidRequest, NotFound
 from shared.webhook import DisabledReason, EventType, find_url_refusal
@@ -162,18 +162,14 @@ def get_webhook_secret(
     return EndpointSecretBody(secret=secret)
 
 
-@router.post(
-    "/{endpoint_id}/rotate-secret",
-    description=(
-        "Give an endpoint another secret. For "
-        f"{OVERLAP_S // 3600} hours messages carry a signature by each, separated by spaces."
-    ),
-    responses=refusals(404, 409),
-)
+@router.post("/{endpoint_id}/rotate-secret", responses=refusals(404, 409))
 def rotate_webhook_secret(
     endpoint_id: str, response: Response, caller: Caller, services: ServicesOf
 ) -> EndpointSecretBody:
-    """Give an endpoint another secret, beside which the one before is used for a while."""
+    """Give an endpoint another secret.
+
+    For 24 hours messages carry a signature by the one before it, too, separated by a space.
+    """
     secret = mint_secret()
     services.endpoints.rotate(caller.tenant, _check_id(endpoint_id), secret)
     forbid_storing(response)

@@ -23,6 +23,7 @@ from api.pictures import (
 from api.problems import RequestRefused
 from api.services import Services, ServicesOf
 from shared.db.incoming import LINK_TTL_S, IncomingUpload
+from shared.db.uploads import Upload
 from shared.errors import Conflict, NotFound
 from shared.storage import incoming_key
 
@@ -83,23 +84,39 @@ def complete_upload(
         raise NotFound("there is no such upload")
     forbid_storing(response)
     incoming = services.incoming.get(caller.tenant, incoming_id)
-    if incoming.upload_id is not None:
-        known = services.uploads.find(caller.tenant, incoming.upload_id)
-        if known is None:
-            raise NotFound("the upload is kept no longer; send it again")
-        return show_upload(known)
-    key = incoming_key(caller.tenant, incoming.id)
-    # What is checked is what is stored: whoever has the link may go on changing what it leads to.
+    if incoming.upload_id is None:
+        upload = _take(services, caller.tenant, incoming)
+        if upload is not None:
+            return show_upload(upload)
+        # Nothing has come, or another call has taken it meanwhile.
+        incoming = services.incoming.get(caller.tenant, incoming_id)
+    if incoming.upload_id is None:
+        raise Conflict("send the file first", code="upload_incomplete")
+    known = services.uploads.find(caller.tenant, incoming.upload_id)
+    if known is None:
+        raise NotFound("the upload is kept no longer; send it again")
+    return show_upload(known)
+
+
+def _take(services: Services, tenant: str, incoming: IncomingUpload) -> Upload | None:
+    """Make an upload of what was sent; None if there is nothing.
+
+    What is checked is what is stored: whoever has the link may go on changing what it leads to.
+
+    Raises:
+        RequestRefused: It is not what was announced.
+    """
+    key = incoming_key(tenant, incoming.id)
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as file:
         try:
             num_bytes = services.store.get_file(key, file, max_bytes=incoming.num_bytes)
-        except NotFound as error:
-            raise Conflict("send the file first", code="upload_incomplete") from error
+        except NotFound:
+            return None
         _check(incoming, num_bytes, file)
-        upload = store_picture(services, caller.tenant, file)
-    services.incoming.finish(caller.tenant, incoming.id, upload_id=upload.id)
+        upload = store_picture(services, tenant, file)
+    services.incoming.finish(tenant, incoming.id, upload_id=upload.id)
     services.store.delete([key])
-    return show_upload(upload)
+    return upload
 
 
 def _check(

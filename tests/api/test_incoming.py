@@ -1,6 +1,8 @@
 """Files that clients bring to the store themselves, against the real one."""
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -106,6 +108,23 @@ def test_an_object_of_another_length_is_refused_even_if_the_store_took_it(
         offer = announce(client, data)
         real_store.put(incoming_key("tenant", offer["id"]), sent, content_type="image/png")
         check_problem(complete(client, offer), status=422, code="upload_mismatch")
+
+
+def test_all_who_complete_at_once_get_the_same_upload(client: TestClient) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(2):
+            data = picture() + bytes([number])
+            offer = announce(client, data)
+            send(offer, data)
+            barrier = threading.Barrier(4)
+
+            def race(offer: dict[str, Any] = offer, barrier: threading.Barrier = barrier) -> Any:
+                barrier.wait()
+                return complete(client, offer)
+
+            answers = [future.result() for future in [pool.submit(race) for _ in range(4)]]
+            assert {answer.status_code for answer in answers} == {200}
+            assert len({answer.json()["id"] for answer in answers}) == 1
 
 
 def test_a_link_that_is_used_again_changes_no_upload(
