@@ -13,15 +13,19 @@ from fastapi import Depends, FastAPI
 
 from api import (
     artifacts,
+    batches,
     catalogue,
     deliveries,
     endpoints,
+    estimates,
     health_routes,
     incoming,
     jobs,
     messages,
+    preset_routes,
     problem_routes,
     retries,
+    sweeps,
     uploads,
 )
 from api.auth import authenticate
@@ -39,6 +43,7 @@ from api.tokens import TokenCounter
 from models import CATALOG
 from shared import crash_point
 from shared.catalog import Catalog
+from shared.db.batches import BatchRepository
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
@@ -46,6 +51,7 @@ from shared.db.endpoints import EndpointRepository
 from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
+from shared.db.presets import PresetRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
@@ -87,11 +93,15 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         jobs.router,
         retries.router,
         artifacts.router,
+        estimates.router,
+        batches.router,
+        sweeps.router,
         uploads.router,
         incoming.router,
         deliveries.router,
         endpoints.router,
         catalogue.router,
+        preset_routes.router,
     ):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
@@ -160,8 +170,10 @@ def make_services(
         resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed, now),
         estimator=Estimator(CostRepository(database), catalog),
         jobs=job_repository,
+        batches=BatchRepository(database),
         uploads=UploadRepository(database),
         incoming=IncomingUploadRepository(database),
+        presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
         store=store,
@@ -172,6 +184,7 @@ def make_services(
             {"redis": queue.ping, "s3": store.ping},
         ),
         new_job_id=new_job_id,
+        new_batch_id=new_batch_id,
         nudge=nudger.nudge,
         notify_cancel=nudger.notify_cancel,
         webhook_allow_loopback=settings.webhook_allow_loopback,
@@ -191,3 +204,8 @@ def new_seed() -> int:
 def new_job_id() -> str:
     """Make an id that sorts by time (UUIDv7)."""
     return f"job_{uuid_utils.uuid7().hex}"
+
+
+def new_batch_id() -> str:
+    """Make an id of jobs that come together."""
+    return f"batch_{uuid_utils.uuid7().hex}"

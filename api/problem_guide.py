@@ -94,6 +94,16 @@ GUIDES = {
         "Send it by the form that `POST /v1/uploads` answered, then complete it.",
         "send the file first",
     ),
+    "builtin_preset": Guide(
+        "A preset of this name comes with LatentQ, for all tenants.",
+        "Take another name.",
+        "balanced comes with LatentQ and stays as it is; take another name, such as my-balanced",
+    ),
+    "too_many_presets": Guide(
+        "The tenant has as many presets as it may have, or one has had as many versions.",
+        "Delete a preset that nobody uses, or go on under another name.",
+        "there are 100 presets already; delete one first",
+    ),
     "body_too_large": Guide(
         "The body has more bytes than any valid one.",
         "Send less; pictures go to `POST /v1/uploads`.",

@@ -44,6 +44,8 @@ PROBLEM_TYPES = {
     "too_many_endpoints": ProblemType(409, "There are as many webhook endpoints as there may be"),
     "too_many_secrets": ProblemType(409, "The endpoint has as many secrets as it may have"),
     "upload_incomplete": ProblemType(409, "The file has not been sent yet"),
+    "builtin_preset": ProblemType(409, "The preset comes with LatentQ and stays as it is"),
+    "too_many_presets": ProblemType(409, "There are too many presets or versions of one"),
     "body_too_large": ProblemType(413, "The body is too large"),
     "upload_too_large": ProblemType(413, "The upload is too large"),
     "unsupported_image": ProblemType(415, "The file is no picture of a supported type"),

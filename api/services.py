@@ -10,10 +10,12 @@ from api.estimator import Estimator
 from api.health import Health
 from api.keyring import Keyring
 from api.submission import Resolver
+from shared.db.batches import BatchRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.endpoints import EndpointRepository
 from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
+from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
@@ -26,8 +28,10 @@ class Services:
     resolver: Resolver
     estimator: Estimator
     jobs: JobRepository
+    batches: BatchRepository
     uploads: UploadRepository
     incoming: IncomingUploadRepository
+    presets: PresetRepository
     deliveries: DeliveryLog
     endpoints: EndpointRepository
     store: ObjectStore
@@ -35,6 +39,7 @@ class Services:
     renderer: JobRenderer
     health: Health
     new_job_id: Callable[[], str]
+    new_batch_id: Callable[[], str]
     #: Says that a job waits; called after the commit.
     nudge: Callable[[], None]
     #: Says that a running job shall stop; returns at once.

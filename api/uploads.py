@@ -9,7 +9,7 @@ from starlette.datastructures import UploadFile as FormFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.auth import Caller
-from api.body import JsonRequest
+from api.body import MAX_BODY_BYTES, JsonRequest
 from api.caching import forbid_storing
 from api.incoming import PresignedUploadBody, UploadCreate, offer_upload
 from api.openapi import refusals
@@ -92,7 +92,8 @@ async def receive(request: Request) -> AsyncGenerator[UploadFile | UploadCreate,
 
 
 async def _read_description(request: Request) -> UploadCreate:
-    document = await JsonRequest(request.scope, request.receive).json()
+    body = JsonRequest(request.scope, request.receive, max_bytes=MAX_BODY_BYTES)
+    document = await body.json()
     try:
         return UploadCreate.model_validate(document, from_attributes=True)
     except ValidationError as error:

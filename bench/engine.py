@@ -40,15 +40,15 @@ QUESTION = (
 MIX_SEED = 20_240
 ROUNDS, ROUNDS_QUICK = 5, 1
 #: Decks of the mix, twelve jobs each.
-THROUGHPUT_DECKS, STOCK_DECKS = 5, 2
+THROUGHPUT_DECKS, STOCK_DECKS = 7, 2
 CURVE_REPEATS, CURVE_REPEATS_QUICK = 15, 5
 #: The load at which waiting must be shorter.
 GATED_LOAD = 0.8
-#: Decks of a trace by load. A queue takes its time to become what it is in the long run, at 0.8 of
+#: Jobs of a trace by load. A queue takes its time to become what it is in the long run, at 0.8 of
 #: the capacity some fifty jobs; where a forward is slow, there is time for fewer.
-TRACES = {0.5: 3, GATED_LOAD: 15, 1.2: 3, 2.0: 3}
-SLOW_TRACES = {0.5: 2, GATED_LOAD: 3, 1.2: 2, 2.0: 2}
-TRACES_QUICK = {0.5: 1, GATED_LOAD: 3, 1.2: 1, 2.0: 1}
+TRACES = {0.5: 36, GATED_LOAD: 240, 1.2: 36, 2.0: 36}
+SLOW_TRACES = {0.5: 18, GATED_LOAD: 36, 1.2: 18, 2.0: 18}
+TRACES_QUICK = {0.5: 12, GATED_LOAD: 36, 1.2: 12, 2.0: 12}
 
 
 class Rig:
@@ -134,21 +134,21 @@ def measure_work(rig: Rig, number: int, curve_repeats: int) -> ThroughputRound:
     )
 
 
-def measure_waits(rig: Rig, number: int, decks: Mapping[float, int]) -> Round:
+def measure_waits(rig: Rig, number: int, counts: Mapping[float, int]) -> Round:
     """Measure latencies under arrivals, static batching, which has no target, in one round only."""
-    seed = MIX_SEED + number
-    few = draw_mix(rig.spec, decks=STOCK_DECKS, seed=seed)
     equals = partial(pick_equals, max_rows=rig.spec.max_rows)
 
     def serve_static(arrivals: Sequence[Arrival]) -> list[float]:
         return serve_groups(arrivals, equals, rig.stock.run, VirtualClock())
 
+    few = draw_mix(rig.spec, decks=STOCK_DECKS, seed=MIX_SEED + number)
     return measure_round(
-        {load: draw_mix(rig.spec, decks=count, seed=seed) for load, count in decks.items()},
+        counts,
         measure_services(few, rig.stock.run),
         rig.engine,
+        rig.spec,
         run_static=serve_static if number == 0 else None,
-        seed=number,
+        number=number,
     )
 
 

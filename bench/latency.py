@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.arrivals import VirtualClock, poisson_arrivals
-from bench.mix import Kind, kind_of
-from bench.policies import Arrival, pick_first, serve_engine, serve_groups
+from bench.arrivals import VirtualClock, draw_typical_trace
+from bench.mix import Kind, draw_jobs, kind_of
+from bench.policies import Arrival, serve_engine
+from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine import Engine
 
@@ -52,39 +53,29 @@ def measure_services(
 
 
 def measure_round(
-    traces: Mapping[float, Sequence[GenerationRequest]],
+    counts: Mapping[float, int],
     services: Mapping[Kind, float],
     engine: Engine,
+    spec: ModelSpec,
     *,
     run_static: Serve | None,
-    seed: int,
+    number: int,
 ) -> Round:
-    """Serve each load's jobs, arriving at the same moments, by each policy.
+    """Serve each load's count of jobs, arriving at the same moments, by each policy.
 
     FIFO serves a job in the time that its kind takes alone, whatever the load, so its jobs are not
     run once more. The mean of these times is the unit, and its inverse the sequential capacity.
     """
-    unit_s = statistics.fmean(services.values())  # a mix holds each kind equally often
+    unit_s = statistics.fmean(services.values())  # each kind is equally likely
     measured = {}
-    for load, jobs in traces.items():
-        moments = poisson_arrivals(load / unit_s, len(jobs), seed=seed)
-        arrivals = [Arrival(at, job) for at, job in zip(moments, jobs, strict=True)]
-        by_policy = {FIFO: fifo_latencies(arrivals, [services[kind_of(job)] for job in jobs])}
+    for load, count in counts.items():
+        trace = draw_typical_trace(load / unit_s, count, services, number=number)
+        jobs = draw_jobs(spec, trace.kinds, seed=number)
+        arrivals = [Arrival(at, job) for at, job in zip(trace.moments, jobs, strict=True)]
+        by_policy = {FIFO: trace.fifo(services)}
         if run_static is not None:
             by_policy[STATIC] = run_static(arrivals)
         by_policy[ENGINE] = serve_engine(arrivals, engine, VirtualClock())
         for policy, latencies in by_policy.items():
             measured[load, policy] = Latency.of(latencies, unit_s)
     return measured
-
-
-def fifo_latencies(arrivals: Sequence[Arrival], services: Sequence[float]) -> list[float]:
-    """Say how long each job takes if they are served one by one, each in its own time in s."""
-    left = iter(services)
-    used = 0.0
-
-    def serve_next(_job: Sequence[GenerationRequest]) -> None:
-        nonlocal used
-        used += next(left)
-
-    return serve_groups(arrivals, pick_first, serve_next, VirtualClock(lambda: used))

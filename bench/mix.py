@@ -1,6 +1,7 @@
 """The jobs that are measured: a seeded mix of what people ask for, from drafts to fine prints."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.catalog import ModelSpec
@@ -46,24 +47,14 @@ def draw_mix(spec: ModelSpec, *, decks: int, seed: int) -> list[GenerationReques
     Every deck holds each kind once, so that no stretch of the mix is all long or all short jobs.
     """
     rng = random.Random(seed)  # noqa: S311 # the same mix everywhere
-    jobs = []
-    for _ in range(decks):
-        for kind in rng.sample(KINDS, k=len(KINDS)):
-            guidance = rng.choice(GUIDANCES)
-            jobs.append(
-                GenerationRequest(
-                    prompt=_draw_prompt(rng),
-                    model=spec.id,
-                    sampler=kind.sampler,
-                    schedule=kind.schedule,
-                    steps=kind.steps,
-                    guidance=guidance if kind.is_guided else 1.0,
-                    seed=rng.randrange(2**32),
-                    width=spec.width,
-                    height=spec.height,
-                )
-            )
-    return jobs
+    kinds = [kind for _ in range(decks) for kind in rng.sample(KINDS, k=len(KINDS))]
+    return [_draw_job(spec, kind, rng) for kind in kinds]
+
+
+def draw_jobs(spec: ModelSpec, kinds: Sequence[Kind], *, seed: int) -> list[GenerationRequest]:
+    """Draw a job on a model of each kind that is given, in order."""
+    rng = random.Random(seed)  # noqa: S311 # the same jobs everywhere
+    return [_draw_job(spec, kind, rng) for kind in kinds]
 
 
 def kind_of(request: GenerationRequest) -> Kind:
@@ -79,6 +70,21 @@ def rows_of(request: GenerationRequest) -> int:
 def row_iterations(request: GenerationRequest) -> int:
     """Count the rows that the denoiser sees of a job from start to end."""
     return rows_of(request) * request.iterations
+
+
+def _draw_job(spec: ModelSpec, kind: Kind, rng: random.Random) -> GenerationRequest:
+    guidance = rng.choice(GUIDANCES)
+    return GenerationRequest(
+        prompt=_draw_prompt(rng),
+        model=spec.id,
+        sampler=kind.sampler,
+        schedule=kind.schedule,
+        steps=kind.steps,
+        guidance=guidance if kind.is_guided else 1.0,
+        seed=rng.randrange(2**32),
+        width=spec.width,
+        height=spec.height,
+    )
 
 
 def _draw_prompt(rng: random.Random) -> str:

@@ -14,8 +14,9 @@ from worker.engine import Engine, JobResult
 
 #: Where an engine's time goes; what is left is the rest of Python, in all threads.
 STAGES = ("forward", "scheduler", "encode", "decode")
-#: Jobs that an engine holds in the steady state: more than fit into its forwards.
-BACKLOG = 12
+#: Jobs that an engine holds in the steady state: more than fit into its forwards, 16 rows at most,
+#: while some are encoded or decoded.
+BACKLOG = 20
 
 
 @dataclass(frozen=True, slots=True)

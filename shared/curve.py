@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 #: The knee is at the fewest rows that reach this share of the best throughput.
-KNEE_SHARE = 0.93
+KNEE_SHARE = 0.98
 #: Least ratio of the best throughput to that of one job for which jobs share a forward.
 MIN_GAIN = 1.15
 

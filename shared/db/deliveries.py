@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from shared.db.endpoints import disable, forget_bodies
-from shared.db.tables import deliveries, delivery_attempts, events
+from shared.db.webhook_tables import deliveries, delivery_attempts, events
 from shared.webhook import (
     DeliveryStatus,
     DisabledReason,

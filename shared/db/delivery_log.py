@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from shared.db.jobs import JobCursor
-from shared.db.tables import deliveries, delivery_attempts, events, webhook_endpoints
+from shared.db.webhook_tables import deliveries, delivery_attempts, events, webhook_endpoints
 from shared.errors import Conflict, NotFound
 from shared.webhook import DeliveryStatus, EndpointEvent, EventType, Outcome, read_event_type
 

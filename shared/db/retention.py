@@ -12,15 +12,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from shared.db.deletions import TERMINAL, delete_jobs
 from shared.db.tables import (
     attempts,
-    deliveries,
     dispatchers,
-    events,
     incoming_uploads,
     jobs,
     transitions,
     uploads,
     workers,
 )
+from shared.db.webhook_tables import deliveries, events
 from shared.job import AttemptOutcome, JobStatus
 from shared.webhook import DeliveryStatus
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.mix import KINDS, draw_mix, row_iterations
+from bench.mix import KINDS, Kind, draw_jobs, draw_mix, kind_of, row_iterations
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.compatibility import max_steps
@@ -35,3 +35,10 @@ def test_the_mix_is_the_one_that_the_figures_are_about() -> None:
 def test_a_guided_job_has_two_rows_in_each_of_its_forwards() -> None:
     heun = next(job for job in draw_mix(SPEC, decks=1, seed=1) if job.sampler == "heun")
     assert row_iterations(heun) == 2 * (2 * 10 - 1)
+
+
+@given(kinds=st.lists(st.sampled_from(KINDS), max_size=5), seed=st.integers(0, 2**32))
+def test_jobs_are_of_the_kinds_that_were_given(kinds: list[Kind], seed: int) -> None:
+    jobs = draw_jobs(SPEC, kinds, seed=seed)
+    assert [kind_of(job) for job in jobs] == kinds
+    assert jobs == draw_jobs(SPEC, kinds, seed=seed)

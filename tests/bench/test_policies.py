@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.arrivals import VirtualClock
-from bench.latency import Latency, fifo_latencies
+from bench.latency import Latency
 from bench.mix import draw_mix, rows_of
 from bench.policies import Arrival, Pick, pick_equals, pick_first, serve_engine, serve_groups
 from models import CATALOG
@@ -68,14 +68,6 @@ def test_static_batching_groups_equals_only_and_serves_everybody_once(
     # Where a group takes no longer than one job, all are done no later.
     one_by_one, _ = serve(trace, pick_first)
     assert last_end(trace, latencies) <= last_end(trace, one_by_one) + 1e-9
-
-
-@given(st.lists(st.floats(0.01, 5), min_size=len(JOBS), max_size=len(JOBS)))
-def test_fifo_follows_from_the_times_of_the_jobs_alone(services: list[float]) -> None:
-    rare = [Arrival(100.0 * n, job) for n, job in enumerate(JOBS)]
-    assert fifo_latencies(rare, services) == pytest.approx(services)
-    at_once = [Arrival(0.0, job) for job in JOBS]
-    assert max(fifo_latencies(at_once, services)) == pytest.approx(sum(services))
 
 
 def test_idle_time_costs_nothing_and_is_in_no_latency() -> None:

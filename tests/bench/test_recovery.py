@@ -6,7 +6,10 @@ import typer
 from typer.testing import CliRunner
 
 import bench.recovery
+from bench.frozen_redis import Submissions, p99
 from bench.recovery import Figure, find_missed, measure
+
+UNMOVED = Submissions(well=[[0.01, 0.02]], frozen=[[0.01, 0.02]])
 
 
 class Stopwatch:
@@ -26,12 +29,19 @@ def test_every_figure_has_as_many_trials_as_were_asked_for() -> None:
     figures = measure(Stopwatch(0.01, 0.03), 4)
     assert len(figures) == 6
     assert all(one.seconds == [0.01, 0.03, 0.01, 0.03] for one in figures.values())
-    assert find_missed(figures) == []
+    assert find_missed(figures, UNMOVED) == []
 
 
 def test_one_slow_trial_misses_the_target() -> None:
     figures = {"fast": Figure([1.0, 1.0], at_most=2), "slow": Figure([1.0, 2.1], at_most=2)}
-    assert find_missed(figures) == ["slow"]
+    assert find_missed(figures, UNMOVED) == ["slow"]
+
+
+def test_slower_answers_without_redis_miss_the_target() -> None:
+    slower = Submissions(well=[[0.01] * 99 + [0.02]] * 3, frozen=[[0.01] * 98 + [0.04] * 2] * 3)
+    assert p99(slower.well[0]) == 0.01
+    assert slower.p99_ratio == 4
+    assert find_missed({}, slower) == ["submissions, Redis frozen"]
 
 
 @pytest.mark.slow
@@ -43,3 +53,4 @@ def test_a_first_look_measures_everything(tmp_path: Path) -> None:
     assert result.exit_code in (0, 1), result.output
     assert len(json.loads((tmp_path / "figures").read_text())["figures"]) == 6
     assert "2 trials of each failure" in result.output
+    assert "p99 frozen / well" in result.output

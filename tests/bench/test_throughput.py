@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bench.architectures import write_compute_bound_model
 from bench.mix import draw_mix, row_iterations
 from bench.policies import pick_first
-from bench.throughput import STAGES, Work, measure_engine, measure_groups
+from bench.throughput import BACKLOG, STAGES, Work, measure_engine, measure_groups
 from models import CATALOG
 from shared.catalog import Catalog
 from worker.engine import Engine, EngineConfig, ModelCache
@@ -42,15 +42,15 @@ def test_an_engine_is_measured_over_what_it_did_in_the_steady_state() -> None:
     engine.start()
     jobs = [
         job.model_copy(update={"steps": min(job.steps, 2)})
-        for job in draw_mix(catalog.models["demo"], decks=3, seed=1)
+        for job in draw_mix(catalog.models["demo"], decks=4, seed=1)
     ]
     try:
         work = measure_engine(engine, jobs)
         with pytest.raises(ValueError, match="steady"):
-            measure_engine(engine, jobs[:24])
+            measure_engine(engine, jobs[: 2 * BACKLOG])
     finally:
         engine.stop()
-    # Twelve more have ended at its end than at its start, give or take the backlog.
+    # Eight more have ended at its end than at its start, give or take the backlog.
     assert 0 < work.row_iterations < sum(map(row_iterations, jobs))
     assert work.cpu_s > 0
     assert engine.progress() == {}

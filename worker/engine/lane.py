@@ -60,7 +60,7 @@ class Lane(Generic[EntryT]):
         taken = 0
         for seat in self._rank(now, leads):
             if chosen and taken + seat.entry.num_rows > cap:
-                break
+                continue  # one behind it may have fewer rows
             chosen.append(seat)
             taken += seat.entry.num_rows
             cap = max(cap, seat.entry.exact_rows or 0)

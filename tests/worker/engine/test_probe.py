@@ -54,7 +54,7 @@ TICK_S = 1 / 32
 def known(*, factor: float = 1.0) -> list[Cost]:
     """Return what a probe would find where each forward takes a tick, or a multiple of it."""
     key = BatchKey("demo", (1, 4, 16, 16), 24)  # of the demo model's own size
-    return [Cost(key, rows, factor * 1000 * TICK_S, 50) for rows in (1, 2, 4, 8)]
+    return [Cost(key, rows, factor * 1000 * TICK_S, 50) for rows in ROWS]
 
 
 @pytest.mark.parametrize(
