@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import uuid_utils
 from fastapi import Depends, FastAPI
 
-from api import catalogue, deliveries, health_routes, jobs, retries, uploads
+from api import catalogue, deliveries, events, health_routes, jobs, retries, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
@@ -67,6 +67,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     app.include_router(health_routes.router)
     for router in (
         jobs.router,
+        events.router,
         retries.router,
         uploads.router,
         deliveries.router,

@@ -50,6 +50,7 @@ def _correct(responses: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if int(status) < 400:
             yield status, answer
             continue
-        content = answer["content"]["application/json"]
+        # Of the media type of the route's other answers.
+        (content,) = answer["content"].values()
         if not content["schema"]["$ref"].endswith(_FRAMEWORKS_OWN):
             yield status, answer | {"content": {MEDIA_TYPE: content}}

@@ -140,7 +140,7 @@ class LinksBody(BaseModel):
     """Where to go from here."""
 
     self: str
-    events: None = None
+    events: str
     cancel: str
 
 
@@ -220,7 +220,11 @@ class JobRenderer:
             finished_at=job.finished_at,
             metadata=dict(job.metadata),
             retry_of=job.retry_of,
-            links=LinksBody(self=path_of(job.id), cancel=f"{path_of(job.id)}/cancel"),
+            links=LinksBody(
+                self=path_of(job.id),
+                events=f"{path_of(job.id)}/events",
+                cancel=f"{path_of(job.id)}/cancel",
+            ),
         )
 
     def _render_artifact(self, job: Job, artifact: Artifact, now: datetime) -> ArtifactBody:

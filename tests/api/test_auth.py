@@ -23,7 +23,7 @@ def test_every_route_but_health_refuses_a_caller_without_a_key(api: Api) -> None
         for method in operations
         if path not in OPEN
     ]
-    assert len(closed) == 13
+    assert len(closed) == 14
     for method, path in closed:
         answer = stranger.request(
             method, path, **({"json": {"prompt": "p"}} if method == "post" else {})

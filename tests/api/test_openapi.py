@@ -17,7 +17,7 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
     assert names == {
         "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "retry_job",
         "list_attempts", "list_models", "list_presets", "list_samplers", "create_upload",
-        "list_deliveries", "redeliver", "check_alive", "check_ready",
+        "list_deliveries", "redeliver", "check_alive", "check_ready", "stream_events",
     }  # fmt: skip
 
 

@@ -126,6 +126,13 @@ def test_webhooks_are_received_as_the_page_says(reader: Reader, stack: Stack) ->
         reader.run(block)
 
 
+def test_jobs_are_polled_and_streamed_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "poll-and-stream.md"):
+        reader.run(block)
+    assert (reader.folder / "seen.txt").read_text().endswith("succeeded\n")
+
+
 def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> None:
     up, worker = blocks_of(HOW_TO / "add-workers.md")
     data_dir = reader.folder / ".latentq"
@@ -163,6 +170,7 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
 def test_no_page_has_a_block_that_nobody_runs() -> None:
     pages = (
         "add-workers.md",
+        "poll-and-stream.md",
         "receive-webhooks.md",
         "start-from-a-picture.md",
         "train-the-demo-model.md",
