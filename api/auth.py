@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.services import ServicesOf
@@ -17,7 +18,7 @@ FRESH = timedelta(seconds=20)
 _bearer = HTTPBearer(auto_error=False, description="An API key")
 
 
-def authenticate(
+async def authenticate(
     services: ServicesOf,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
@@ -26,7 +27,13 @@ def authenticate(
     Raises:
         Unauthorized: There is no key, or it is not valid.
     """
-    principal = services.keyring.find(credentials.credentials) if credentials else None
+    principal = None
+    if credentials is not None:
+        keyring = services.keyring
+        # Hardly ever is there anything to wait for.
+        principal = keyring.recall(credentials.credentials) or await run_in_threadpool(
+            keyring.find, credentials.credentials
+        )
     if principal is None:
         raise Unauthorized("send a valid API key as Authorization: Bearer KEY")
     return principal

@@ -79,7 +79,7 @@ async def submit_job(
     response.headers["Location"] = path_of(job.id)
     say_what_was_applied(response, preferences, is_async=response.status_code != 200)
     say_when_to_ask_again(response, job)
-    return await run_in_threadpool(services.renderer.render, job)
+    return services.renderer.render(job)
 
 
 @router.get(

@@ -18,17 +18,24 @@ class Keyring:
         self._clock = clock
         self._known: dict[bytes, tuple[Principal, datetime]] = {}
 
+    def recall(self, plaintext: str, *, max_age: timedelta = CACHE_TTL) -> Principal | None:
+        """Return whose key this is if it was a valid one at most `max_age` ago; asks nobody."""
+        known = self._known.get(_digest(plaintext))
+        return known[0] if known is not None and self._clock() < known[1] + max_age else None
+
     def find(self, plaintext: str, *, max_age: timedelta = CACHE_TTL) -> Principal | None:
         """Return whose key this is, or None if it was no valid key at most `max_age` ago."""
+        if (known := self.recall(plaintext, max_age=max_age)) is not None:
+            return known
         now = self._clock()
-        # Hashed, so that a dump of the memory holds no keys.
-        digest = hashlib.sha256(plaintext.encode()).digest()
-        known = self._known.get(digest)
-        if known is not None and now < known[1] + max_age:
-            return known[0]
         principal = self._repository.find(plaintext)
         if principal is None:
-            self._known.pop(digest, None)
+            self._known.pop(_digest(plaintext), None)
         else:
-            self._known[digest] = (principal, now)
+            self._known[_digest(plaintext)] = (principal, now)
         return principal
+
+
+def _digest(plaintext: str) -> bytes:
+    # Hashed, so that a dump of the memory holds no keys.
+    return hashlib.sha256(plaintext.encode()).digest()
