@@ -171,6 +171,7 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
     reader.run(Block(train.page, "sh", train.text.rstrip() + few), timeout_s=200)
     work = reader.folder / ".train" / "demo"
     assert (work / "model" / "model_index.json").exists()
+    assert (work / "model" / "preview.json").exists()
     assert (work / "reading.png").read_bytes().startswith(b"\x89PNG")
     reader.run(Block(judge.page, "sh", judge.text.rstrip() + " --quick"), timeout_s=400)
     assert json.loads((reader.folder / "adherence.json").read_text())["guidance"]
