@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope
 
 from api.problems import RequestRefused
 
@@ -19,6 +20,10 @@ MAX_BODY_BYTES = 256 * 1024
 
 class JsonRequest(Request):
     """A request whose body is read strictly."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int) -> None:
+        super().__init__(scope, receive)
+        self._max_bytes = max_bytes
 
     async def body(self) -> bytes:
         """Read the body.
@@ -30,9 +35,9 @@ class JsonRequest(Request):
             read = bytearray()
             async for chunk in self.stream():
                 read += chunk
-                if len(read) > MAX_BODY_BYTES:
+                if len(read) > self._max_bytes:
                     raise RequestRefused(
-                        f"a body may have {MAX_BODY_BYTES:,} bytes", code="body_too_large"
+                        f"a body may have {self._max_bytes:,} bytes", code="body_too_large"
                     )
             self._body = bytes(read)
         return self._body
@@ -55,12 +60,14 @@ class JsonRequest(Request):
 class JsonRoute(APIRoute):
     """A route that has read its body before anything else looks at it."""
 
+    max_body_bytes = MAX_BODY_BYTES
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the framework's handler, which would turn a refusal of the body into its own."""
         handle = super().get_route_handler()
 
         async def read_and_handle(request: Request) -> Response:
-            strict = JsonRequest(request.scope, request.receive)
+            strict = JsonRequest(request.scope, request.receive, max_bytes=self.max_body_bytes)
             if self.body_field is not None:
                 await strict.json()
             return await handle(strict)

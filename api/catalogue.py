@@ -1,4 +1,4 @@
-"""Routes that say what can be asked for: models, presets, samplers."""
+"""Routes that say what can be asked for: models and samplers."""
 
 from typing import Annotated
 
@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from api.openapi import refusals
-from api.presets import Preset, Sampling
 from api.services import ServicesOf
 from shared.catalog import ModelSpec, PresetValues
 from shared.compatibility import (
@@ -52,23 +51,6 @@ class ModelList(BaseModel):
     data: list[ModelBody]
 
 
-class PresetDescription(BaseModel):
-    """A preset: its values for each kind of model, before a model's own."""
-
-    name: str
-    version: int
-    description: str
-    values: dict[Medium, Sampling]
-    #: For models distilled for consistency sampling, whatever they make.
-    distilled: Sampling
-
-
-class PresetList(BaseModel):
-    """All presets."""
-
-    data: list[PresetDescription]
-
-
 class Cell(BaseModel):
     """Whether a sampler works on a schedule, and with how many steps at most."""
 
@@ -99,12 +81,6 @@ def list_models(services: ServicesOf) -> ModelList:
     """Read which models there are."""
     catalog = services.resolver.catalog
     return ModelList(data=[_describe_model(spec, default=catalog.default) for spec in catalog])
-
-
-@router.get("/presets")
-def list_presets(services: ServicesOf) -> PresetList:
-    """Read which presets there are."""
-    return PresetList(data=[_describe_preset(preset) for preset in services.resolver.presets])
 
 
 @router.get("/samplers", responses=refusals(422))
@@ -150,16 +126,6 @@ def _describe_model(spec: ModelSpec, *, default: str) -> ModelBody:
         max_tokens=spec.max_tokens,
         exact_rows=spec.exact_rows,
         presets=dict(spec.presets),
-    )
-
-
-def _describe_preset(preset: Preset) -> PresetDescription:
-    return PresetDescription(
-        name=preset.ref.name,
-        version=preset.ref.version,
-        description=preset.description,
-        values=dict(preset.values),
-        distilled=preset.distilled,
     )
 
 

@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from api.problems import RequestRefused
-from api.schemas import JobCreate
 
 HEADER = "Idempotency-Key"
 #: A structured-field string as the draft has it, or the bare value that most clients send.
@@ -36,7 +36,7 @@ def read_key(request: Request) -> str | None:
     return key
 
 
-def fingerprint(body: JobCreate) -> str:
+def fingerprint(body: BaseModel) -> str:
     """Hash what a body says; the order of its members and the spelling of numbers do not count."""
     said = body.model_dump(mode="json", exclude_unset=True)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

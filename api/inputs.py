@@ -1,9 +1,10 @@
 """The uploads that a body names."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from api.schemas import JobCreate
-from shared.db.uploads import UploadRepository, refuse_uploads
+from shared.db.uploads import Upload, refuse_uploads
 from shared.request import InputImage
 
 
@@ -15,8 +16,8 @@ class Inputs:
     mask: InputImage | None = None
 
 
-def find_inputs(uploads: UploadRepository, tenant: str, body: JobCreate) -> Inputs:
-    """Look the uploads of a body up.
+def find_inputs(find_upload: Callable[[str], Upload | None], body: JobCreate) -> Inputs:
+    """Look the uploads of a body up among the tenant's own.
 
     Raises:
         InvalidRequest: The tenant has no such upload.
@@ -24,7 +25,7 @@ def find_inputs(uploads: UploadRepository, tenant: str, body: JobCreate) -> Inpu
     named = {"init_image": body.init_image, "mask": body.mask}
     found = {}
     for name, upload_id in named.items():
-        upload = None if upload_id is None else uploads.find(tenant, upload_id)
+        upload = None if upload_id is None else find_upload(upload_id)
         if upload is not None:
             found[name] = InputImage(id=upload.id, sha256=upload.sha256)
     refuse_uploads([name for name in named if named[name] is not None and name not in found])

@@ -1,18 +1,36 @@
 """From a request to a job that is stored: the one way in for every route that makes jobs."""
 
-import structlog
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+import structlog
+from pydantic import BaseModel
+
+from api.belongings import Belongings, belongings_of
 from api.idempotency import fingerprint
 from api.inputs import find_inputs
 from api.schemas import JobCreate
 from api.services import Services
 from api.webhooks import read_webhook
 from shared.crash_point import CrashPoint, reached
+from shared.db.batches import Batch, NewBatch, Skipped
 from shared.db.keys import Principal
-from shared.job import Job, NewJob
+from shared.errors import InvalidRequest
+from shared.job import BatchPlace, Job, NewJob
 from shared.queue import queue_of
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of several jobs about to be accepted together."""
+
+    job: NewJob
+    #: Its place among them.
+    index: int
+    #: Where its body stands in the one that was sent.
+    pointer: str
 
 
 def prepare(
@@ -23,28 +41,32 @@ def prepare(
     Raises:
         InvalidRequest: It cannot be served; names each field, why, and what would work.
     """
-    webhook = read_webhook(body, allow_loopback=services.webhook_allow_loopback)
-    inputs = find_inputs(services.uploads, caller.tenant, body)
-    resolved, preset = services.resolver.resolve(body, inputs)
-    return NewJob(
-        id=services.new_job_id(),
-        tenant=caller.tenant,
-        queue=queue_of(resolved.model, resolved.service_class),
-        request=resolved,
-        preset=preset,
-        metadata=body.metadata,
-        predicted_s=services.estimator.predict_s(resolved),
-        idempotency_key=idempotency_key,
-        body_sha256=None if idempotency_key is None else fingerprint(body),
-        webhook=webhook,
-    )
+    new = _settle(services, caller, body, belongings_of(services, caller))
+    if idempotency_key is None:
+        return new
+    return replace(new, idempotency_key=idempotency_key, body_sha256=fingerprint(body))
+
+
+def prepare_together(
+    services: Services, caller: Principal, bodies: Iterable[JobCreate]
+) -> list[NewJob | InvalidRequest]:
+    """Settle and check several bodies; returns for each its job, or what it is refused for."""
+    belongings = belongings_of(services, caller).remembered()
+    settled: list[NewJob | InvalidRequest] = []
+    for body in bodies:
+        try:
+            settled.append(_settle(services, caller, body, belongings))
+        except InvalidRequest as refusal:
+            settled.append(refusal)
+    return settled
 
 
 def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
     """Store a job and say that it waits; returns it, or the one that its key made before and True.
 
     Raises:
-        InvalidRequest: Its key came with another body, or an upload is gone by now.
+        Conflict: Its key came with another body.
+        InvalidRequest: An upload is gone by now.
     """
     job, is_replay = services.jobs.insert(new)
     reached(CrashPoint.AFTER_SUBMIT)
@@ -58,3 +80,56 @@ def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
             retry_of=new.retry_of,
         )
     return job, is_replay
+
+
+def accept_together(
+    services: Services,
+    caller: Principal,
+    members: Sequence[Member],
+    *,
+    body: BaseModel,
+    idempotency_key: str | None,
+    skipped: Skipped = (),
+) -> tuple[Batch, bool]:
+    """Store several jobs in one transaction and say that they wait.
+
+    `body` is what was sent. Returns them, or those that the key made before and True.
+
+    Raises:
+        Conflict: The key came with another body.
+        InvalidRequest: An upload is gone by now.
+    """
+    batch_id = services.new_batch_id()
+    new = NewBatch(
+        id=batch_id,
+        tenant=caller.tenant,
+        jobs=[replace(member.job, batch=BatchPlace(batch_id, member.index)) for member in members],
+        pointers=[member.pointer for member in members],
+        skipped=skipped,
+        idempotency_key=idempotency_key,
+        body_sha256=None if idempotency_key is None else fingerprint(body),
+    )
+    batch, is_replay = services.batches.insert(new)
+    reached(CrashPoint.AFTER_SUBMIT)
+    if not is_replay:
+        services.nudge()
+        log.info("batch_accepted", batch=batch.id, num_jobs=len(members), tenant=caller.tenant)
+    return batch, is_replay
+
+
+def _settle(
+    services: Services, caller: Principal, body: JobCreate, belongings: Belongings
+) -> NewJob:
+    webhook = read_webhook(body, allow_loopback=services.webhook_allow_loopback)
+    inputs = find_inputs(belongings.find_upload, body)
+    resolved, preset = services.resolver.resolve(body, inputs, belongings.find_preset)
+    return NewJob(
+        id=services.new_job_id(),
+        tenant=caller.tenant,
+        queue=queue_of(resolved.model, resolved.service_class),
+        request=resolved,
+        preset=preset,
+        metadata=body.metadata,
+        predicted_s=services.estimator.predict_s(resolved),
+        webhook=webhook,
+    )

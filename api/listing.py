@@ -19,16 +19,19 @@ from shared.errors import FieldProblem, InvalidRequest
 from shared.job import JobStatus
 
 _METADATA = "metadata."
-_PLAIN = {"limit", "cursor", "status", "model", "preset", "created_after", "created_before"}
+_PLAIN = {
+    "limit", "cursor", "status", "model", "preset", "batch", "created_after", "created_before",
+}  # fmt: skip
 _CURSOR = TypeAdapter(tuple[AwareDatetime, Text])
 
 
-def read_filters(
+def read_filters(  # noqa: PLR0913 - one for each parameter of a query
     request: Request,
     *,
     status: JobStatus | None = None,
     model: Text | None = None,
     preset: Text | None = None,
+    batch: Text | None = None,
     created_after: AwareDatetime | None = None,
     created_before: AwareDatetime | None = None,
 ) -> JobFilters:
@@ -52,6 +55,7 @@ def read_filters(
         status=status,
         model=model,
         preset=preset,
+        batch=batch,
         created_after=created_after,
         created_before=created_before,
         metadata=metadata,

@@ -11,7 +11,18 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, deliveries, health_routes, jobs, retries, uploads
+from api import (
+    batches,
+    catalogue,
+    deliveries,
+    estimates,
+    health_routes,
+    jobs,
+    preset_routes,
+    retries,
+    sweeps,
+    uploads,
+)
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
@@ -27,11 +38,13 @@ from api.tokens import TokenCounter
 from models import CATALOG
 from shared import crash_point
 from shared.catalog import Catalog
+from shared.db.batches import BatchRepository
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
+from shared.db.presets import PresetRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
@@ -68,9 +81,13 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     for router in (
         jobs.router,
         retries.router,
+        estimates.router,
+        batches.router,
+        sweeps.router,
         uploads.router,
         deliveries.router,
         catalogue.router,
+        preset_routes.router,
     ):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
@@ -139,7 +156,9 @@ def make_services(
         resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed, now),
         estimator=Estimator(CostRepository(database), catalog),
         jobs=job_repository,
+        batches=BatchRepository(database),
         uploads=UploadRepository(database),
+        presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         store=store,
         keyring=Keyring(KeyRepository(database), now),
@@ -149,6 +168,7 @@ def make_services(
             {"redis": queue.ping, "s3": store.ping},
         ),
         new_job_id=new_job_id,
+        new_batch_id=new_batch_id,
         nudge=nudger.nudge,
         notify_cancel=nudger.notify_cancel,
         webhook_allow_loopback=settings.webhook_allow_loopback,
@@ -168,3 +188,8 @@ def new_seed() -> int:
 def new_job_id() -> str:
     """Make an id that sorts by time (UUIDv7)."""
     return f"job_{uuid_utils.uuid7().hex}"
+
+
+def new_batch_id() -> str:
+    """Make an id of jobs that come together."""
+    return f"batch_{uuid_utils.uuid7().hex}"

@@ -51,6 +51,16 @@ class Preset:
     #: Instead of `values`, for models distilled for consistency sampling.
     distilled: Sampling
 
+    def overlaid(self, ref: PresetRef, description: str, mine: PresetValues) -> "Preset":
+        """Return a preset that says something else where `mine` does."""
+        change = mine.model_dump(exclude_none=True)
+        return Preset(
+            ref=ref,
+            description=description,
+            values={kind: s.model_copy(update=change) for kind, s in self.values.items()},
+            distilled=self.distilled.model_copy(update=change),
+        )
+
     def resolve(self, spec: ModelSpec, explicit: PresetValues) -> Sampling:
         """Settle every value: what the request says, else the model, else this preset."""
         own = spec.presets.get(self.ref.name, PresetValues())
@@ -70,6 +80,11 @@ class PresetBook:
 
     def __iter__(self) -> Iterator[Preset]:
         return iter(self.presets.values())
+
+    @property
+    def default(self) -> Preset:
+        """What applies where nobody chose, and what tenants' own presets build on."""
+        return self.presets[DEFAULT_PRESET]
 
     def find(self, wanted: str) -> Preset | None:
         """Return the preset that `name` or `name@version` means, or None."""

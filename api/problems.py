@@ -39,6 +39,8 @@ PROBLEM_TYPES = {
     "method_not_allowed": ProblemType(405, "The method is not allowed here"),
     "job_already_finished": ProblemType(409, "The job has finished"),
     "job_not_finished": ProblemType(409, "The job has not finished"),
+    "builtin_preset": ProblemType(409, "The preset comes with LatentQ and stays as it is"),
+    "too_many_presets": ProblemType(409, "There are too many presets or versions of one"),
     "body_too_large": ProblemType(413, "The body is too large"),
     "upload_too_large": ProblemType(413, "The upload is too large"),
     "unsupported_image": ProblemType(415, "The file is no picture of a supported type"),

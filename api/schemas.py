@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -48,13 +48,22 @@ Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS), AfterValidator(
 #: Finite in any case: JSON knows neither NaN nor infinity, Python's parser does.
 Number = Annotated[float, Field(allow_inf_nan=False)]
 #: Enums arrive as text, which a strict model would not take for them.
-_AS_TEXT = Field(strict=False)
+AsText = Field(strict=False)
+Steps = Annotated[int, Field(ge=1, le=1000)]
+Guidance = Annotated[Number, Field(ge=1, le=50)]
+Rescale = Annotated[Number, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=8)]
+NumOutputs = Annotated[int, Field(ge=1, le=8)]
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+
+ValueT = TypeVar("ValueT")
 
 
-def _refuse_repetition(events: list[EventType]) -> list[EventType]:
-    if len(set(events)) != len(events):
-        raise PydanticCustomError("repetition", "each event may stand once")
-    return events
+def refuse_repetition(values: list[ValueT]) -> list[ValueT]:
+    """Take a list whose values all differ."""
+    if len(set(values)) != len(values):
+        raise PydanticCustomError("repetition", "each value may stand once")
+    return values
 
 
 class WebhookCreate(BaseModel):
@@ -64,9 +73,9 @@ class WebhookCreate(BaseModel):
 
     url: Text
     events: Annotated[
-        list[Annotated[EventType, _AS_TEXT]],
+        list[Annotated[EventType, AsText]],
         Field(min_length=1),
-        AfterValidator(_refuse_repetition),
+        AfterValidator(refuse_repetition),
     ] = list(TERMINAL_EVENTS)
 
 
@@ -83,24 +92,24 @@ class JobCreate(BaseModel):
     class_label: None = None
     model: Text | None = None
     preset: Text | None = None
-    sampler: Annotated[Sampler | None, _AS_TEXT] = None
-    schedule: Annotated[Schedule | None, _AS_TEXT] = None
-    steps: Annotated[int, Field(ge=1, le=1000)] | None = None
-    guidance: Annotated[Number, Field(ge=1, le=50)] | None = None
-    guidance_rescale: Annotated[Number, Field(ge=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=SEED_LIMIT)] | None = None
-    width: Annotated[int, Field(ge=8)] | None = None
-    height: Annotated[int, Field(ge=8)] | None = None
+    sampler: Annotated[Sampler | None, AsText] = None
+    schedule: Annotated[Schedule | None, AsText] = None
+    steps: Steps | None = None
+    guidance: Guidance | None = None
+    guidance_rescale: Rescale | None = None
+    seed: Seed | None = None
+    width: Side | None = None
+    height: Side | None = None
     duration_s: Annotated[Number, Field(gt=0)] | None = None
-    num_outputs: Annotated[int, Field(ge=1, le=8)] = 1
+    num_outputs: NumOutputs = 1
     init_image: Text | None = None
     mask: Text | None = None
     strength: Annotated[Number, Field(gt=0, le=1)] | None = None
     adapters: None = None
-    output_format: Annotated[OutputFormat, _AS_TEXT] = OutputFormat.PNG
+    output_format: Annotated[OutputFormat, AsText] = OutputFormat.PNG
     allow_undistilled: bool = False
-    determinism: Annotated[Determinism, _AS_TEXT] = Determinism.FAST
-    service_class: Annotated[ServiceClass, _AS_TEXT] = ServiceClass.INTERACTIVE
+    determinism: Annotated[Determinism, AsText] = Determinism.FAST
+    service_class: Annotated[ServiceClass, AsText] = ServiceClass.INTERACTIVE
     priority: Annotated[int, Field(ge=0, le=9)] = 5
     deadline_s: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)] = 86_400
     not_before: Annotated[AwareDatetime | None, BeforeValidator(_read_time)] = None

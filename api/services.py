@@ -10,8 +10,10 @@ from api.estimator import Estimator
 from api.health import Health
 from api.keyring import Keyring
 from api.submission import Resolver
+from shared.db.batches import BatchRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
+from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
@@ -24,13 +26,16 @@ class Services:
     resolver: Resolver
     estimator: Estimator
     jobs: JobRepository
+    batches: BatchRepository
     uploads: UploadRepository
+    presets: PresetRepository
     deliveries: DeliveryLog
     store: ObjectStore
     keyring: Keyring
     renderer: JobRenderer
     health: Health
     new_job_id: Callable[[], str]
+    new_batch_id: Callable[[], str]
     #: Says that a job waits; called after the commit.
     nudge: Callable[[], None]
     #: Says that a running job shall stop; returns at once.

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from api.inputs import Inputs
+from api.own_presets import FindPreset, PresetFields, find_own
 from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
 from api.schemas import JobCreate
 from api.tokens import TokenCounter
 from shared.catalog import Catalog, ModelSpec, PresetValues
 from shared.compatibility import find_refusal, find_start_refusal, max_steps, min_steps
+from shared.db.presets import StoredPreset
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import PresetRef
 from shared.request import GenerationRequest
@@ -31,16 +33,48 @@ class Resolver:
     new_seed: Callable[[], int]
     clock: Callable[[], datetime]
 
-    def resolve(self, body: JobCreate, inputs: Inputs) -> tuple[GenerationRequest, PresetRef]:
+    def resolve(
+        self, body: JobCreate, inputs: Inputs, find_preset: FindPreset
+    ) -> tuple[GenerationRequest, PresetRef]:
         """Settle model, preset, size and seed, and check that the worker can do it.
 
-        `inputs` are the uploads that the body names.
+        What the body says goes first, then what a preset of the tenant says, then what the model
+        says of the built-in preset, then that. `inputs` are the uploads that the body names;
+        `find_preset` is asked only if it names a preset that is not built in.
 
         Raises:
             InvalidRequest: It cannot; names each field, why, and what would work.
         """
+        wanted = body.preset or DEFAULT_PRESET
+        preset = self.presets.find(wanted)
+        if preset is not None:
+            return self._settle(body, inputs, preset), preset.ref
+        own = self._find_own_preset(wanted, find_preset)
+        body = PresetFields.model_validate(own.request).lay_under(body)
+        request = self._settle(body, inputs, self.presets.default)
+        return request, PresetRef(own.name, own.version)
+
+    def check_preset(self, fields: PresetFields) -> None:
+        """Check that a preset of a tenant could be used for some job, of some model.
+
+        Raises:
+            InvalidRequest: It could not; says why with its own model or the default one.
+        """
+        first = self.find_model(fields.model or self.catalog.default)
+        others = [] if fields.model else [spec for spec in self.catalog if spec is not first]
+        refusals = []
+        for spec in (first, *others):
+            body = fields.lay_under(JobCreate(prompt="anything", model=spec.id))
+            try:
+                self._settle(body, Inputs(), self.presets.default)
+            except InvalidRequest as refusal:
+                refusals.append(refusal)
+            else:
+                return
+        raise refusals[0]
+
+    def _settle(self, body: JobCreate, inputs: Inputs, preset: Preset) -> GenerationRequest:
         spec = self.find_model(body.model or self.catalog.default)
-        preset = self._find_preset(body.preset or DEFAULT_PRESET)
         sampling = preset.resolve(spec, PresetValues.model_validate(_sampling_of(body)))
         width = spec.width if body.width is None else body.width
         height = spec.height if body.height is None else body.height
@@ -58,7 +92,7 @@ class Resolver:
         ]
         if problems:
             raise InvalidRequest(problems)
-        request = GenerationRequest(
+        return GenerationRequest(
             prompt=body.prompt,
             negative_prompt=body.negative_prompt,
             model=spec.id,
@@ -78,7 +112,6 @@ class Resolver:
             deadline_s=body.deadline_s,
             not_before=body.not_before,
         )
-        return request, preset.ref
 
     def find_model(self, model_id: str) -> ModelSpec:
         """Return a model of the catalog.
@@ -94,15 +127,17 @@ class Resolver:
             )
         return spec
 
-    def _find_preset(self, wanted: str) -> Preset:
-        preset = self.presets.find(wanted)
-        if preset is None:
+    def _find_own_preset(self, wanted: str, find_preset: FindPreset) -> StoredPreset:
+        is_built_in = self.presets.find(wanted.partition("@")[0]) is not None
+        own = None if is_built_in else find_own(wanted, find_preset)
+        if own is not None and own.deleted_at is None:
+            return own
+        if own is None:
             known = ", ".join(f"{p.ref.name}@{p.ref.version}" for p in self.presets)
-            raise InvalidRequest(
-                [FieldProblem("#/preset", f"no such preset; known: {known}")],
-                code="unknown_preset",
-            )
-        return preset
+            detail = f"no such preset; known: {known}, and your own of GET /v1/presets"
+        else:
+            detail = "this preset was deleted; name another one, or send its values in their fields"
+        raise InvalidRequest([FieldProblem("#/preset", detail)], code="unknown_preset")
 
     def _check_prompts(self, body: JobCreate, spec: ModelSpec) -> None:
         texts = {"prompt": body.prompt, "negative_prompt": body.negative_prompt}

@@ -10,18 +10,20 @@ from shared.errors import FieldProblem, InvalidRequest
 
 #: Member names that a pointer may show; another one might be a prompt in the wrong place.
 _SHOWABLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: Most errors that are explained one by one: a body may hold thousands, and each takes time.
+MAX_EXPLAINED = 100
 _PROMPTS = frozenset({"prompt", "negative_prompt"})
 
 
 def explain(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     """Turn pydantic's errors into ours; they share a code if they all have the same."""
-    explained = [_explain_one(error) for error in errors]
-    codes = {code for code, _ in explained}
-    code = codes.pop() if len(codes) == 1 else "invalid_request"
-    return InvalidRequest([problem for _, problem in explained], code=code)
+    explained = [_explain_one(error) for error in errors[:MAX_EXPLAINED]]
+    if num_left := len(errors) - len(explained):
+        explained.append(InvalidRequest([FieldProblem("#", f"and {num_left:,} more")]))
+    return InvalidRequest.join(explained)
 
 
-def _explain_one(error: Mapping[str, Any]) -> tuple[str, FieldProblem]:
+def _explain_one(error: Mapping[str, Any]) -> InvalidRequest:
     # The first part says where the field stood: body, query, header.
     path = [str(part) for part in error["loc"][1:] if part != "[key]"]
     code, detail = "invalid_request", str(error["msg"])
@@ -34,13 +36,13 @@ def _explain_one(error: Mapping[str, Any]) -> tuple[str, FieldProblem]:
             code, detail = "not_supported_yet", "not supported yet; leave it out"
         case "string_unicode":
             detail = "a name with a lone surrogate is no text"
-        case "string_too_long" if path[0] in _PROMPTS:
+        case "string_too_long" if path[-1] in _PROMPTS:
             code = "prompt_too_long"
             limit = error["ctx"]["max_length"]
             detail = f"has {len(error['input']):,} characters; at most {limit:,} work"
         case "model_attributes_type":
             detail = "the body must be a JSON object"
-    return code, FieldProblem(_point(path), detail)
+    return InvalidRequest([FieldProblem(_point(path), detail)], code=code)
 
 
 def _point(path: Sequence[str]) -> str:
@@ -54,5 +56,7 @@ def _point(path: Sequence[str]) -> str:
 
 
 def _name_likely(name: str) -> str:
+    if name in JobCreate.model_fields:
+        return "unknown here; it is a field of a job"
     likely = difflib.get_close_matches(name, JobCreate.model_fields, n=1)
     return f"unknown field; did you mean {likely[0]}?" if likely else "unknown field"

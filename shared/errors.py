@@ -16,6 +16,7 @@ LatentqError
     └── InternalFailure
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,6 +66,22 @@ class InvalidRequest(LatentqError):
         self.problems = problems
         if code is not None:
             self.code = code
+
+    def within(self, pointer: str) -> "InvalidRequest":
+        """Return the same refusal of what stands at a place of a larger body."""
+        return InvalidRequest(
+            [FieldProblem(pointer + p.pointer.removeprefix("#"), p.detail) for p in self.problems],
+            code=self.code,
+        )
+
+    @classmethod
+    def join(cls, refusals: Sequence["InvalidRequest"]) -> "InvalidRequest":
+        """Make one of several; they share a code if they all have the same."""
+        codes = {refusal.code for refusal in refusals}
+        return cls(
+            [problem for refusal in refusals for problem in refusal.problems],
+            code=codes.pop() if len(codes) == 1 else None,
+        )
 
 
 class Unauthorized(LatentqError):

@@ -77,6 +77,14 @@ class PresetRef:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPlace:
+    """The batch that a job came with, and its place there."""
+
+    id: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One stored output; `key` is its place in the bucket, never shown to clients."""
 
@@ -108,6 +116,8 @@ class NewJob:
     webhook: Webhook | None = None
     #: The job that this one is another try of.
     retry_of: str | None = None
+    #: None for one that came alone.
+    batch: BatchPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,8 @@ class Job:
     webhook: Webhook | None = None
     #: The job that this one is another try of.
     retry_of: str | None = None
+    #: None for one that came alone.
+    batch: BatchPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)

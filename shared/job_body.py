@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from pydantic import BaseModel
 
 from shared.errors import ErrorCode
-from shared.job import Artifact, AttemptOutcome, Job, JobStatus
-from shared.request import GenerationRequest
+from shared.job import Artifact, AttemptOutcome, Job, JobStatus, NewJob
 from shared.storage import ObjectStore
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
 from shared.webhook import EventType
@@ -164,6 +162,8 @@ class JobBody(BaseModel):
     metadata: dict[str, str]
     #: The job that this one is another try of.
     retry_of: str | None
+    #: The batch or sweep that it came with.
+    batch: str | None
     links: LinksBody
 
 
@@ -192,18 +192,11 @@ class JobRenderer:
     def render(self, job: Job) -> JobBody:
         """Write a job."""
         now = self.clock()
-        preset = f"{job.preset.name}@{job.preset.version}"
         return JobBody(
             id=job.id,
             status=job.status,
-            request=RequestBody(
-                **_show_request(job.request),
-                preset=preset,
-                webhook=job.webhook
-                and WebhookBody(url=job.webhook.url, events=list(job.webhook.events)),
-                metadata=dict(job.metadata),
-            ),
-            preset=PresetBody(name=job.preset.name, version=job.preset.version),
+            request=show_request(job),
+            preset=show_preset(job),
             progress=ProgressBody(
                 iteration=job.iteration, iterations=job.request.iterations, eta_s=_eta_s(job, now)
             ),
@@ -212,14 +205,13 @@ class JobRenderer:
             artifacts=[self._render_artifact(job, artifact, now) for artifact in job.artifacts],
             error=job.error_code and ErrorBody(code=job.error_code, message=job.error_message),
             execution=job.execution and ExecutionBody.model_validate(job.execution),
-            cost=CostBody(
-                megapixel_iterations=job.request.megapixel_iterations, predicted_s=job.predicted_s
-            ),
+            cost=show_cost(job),
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
             metadata=dict(job.metadata),
             retry_of=job.retry_of,
+            batch=job.batch and job.batch.id,
             links=LinksBody(self=path_of(job.id), cancel=f"{path_of(job.id)}/cancel"),
         )
 
@@ -249,17 +241,43 @@ def path_of(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
-def _show_request(request: GenerationRequest) -> dict[str, Any]:
-    """Write a request's uploads as a client names them."""
-    images = {"init_image": request.init_image, "mask": request.mask}
-    return request.model_dump() | {name: image and image.id for name, image in images.items()}
+def show_request(job: Job | NewJob) -> RequestBody:
+    """Write a job's request with everything that a client would have to send to make it again."""
+    images = {"init_image": job.request.init_image, "mask": job.request.mask}
+    named = {name: image and image.id for name, image in images.items()}
+    return RequestBody(
+        **job.request.model_dump() | named,
+        preset=f"{job.preset.name}@{job.preset.version}",
+        webhook=job.webhook and WebhookBody(url=job.webhook.url, events=list(job.webhook.events)),
+        metadata=dict(job.metadata),
+    )
+
+
+def show_preset(job: Job | NewJob) -> PresetBody:
+    """Write which preset a job was resolved from."""
+    return PresetBody(name=job.preset.name, version=job.preset.version)
+
+
+def show_cost(job: Job | NewJob) -> CostBody:
+    """Write what a job takes."""
+    return CostBody(
+        megapixel_iterations=job.request.megapixel_iterations, predicted_s=job.predicted_s
+    )
+
+
+def show_s(seconds: float | None) -> float | None:
+    """Write a prediction: it is not good to more than tenths of a second."""
+    return None if seconds is None else round(seconds, 1)
 
 
 def _show_queue(job: Job) -> QueueBody | None:
     if job.status is not JobStatus.QUEUED:
         return None
-    eta_s = None if job.queue_eta_s is None else round(job.queue_eta_s, 1)
-    return QueueBody(position=job.queue_position, eta_s=eta_s, unschedulable=job.unschedulable)
+    return QueueBody(
+        position=job.queue_position,
+        eta_s=show_s(job.queue_eta_s),
+        unschedulable=job.unschedulable,
+    )
 
 
 def _eta_s(job: Job, now: datetime) -> float | None:
@@ -267,7 +285,7 @@ def _eta_s(job: Job, now: datetime) -> float | None:
     if job.status is not JobStatus.RUNNING or job.started_at is None:
         return None
     if job.iteration == 0:
-        return None if job.predicted_s is None else round(job.predicted_s, 1)
+        return show_s(job.predicted_s)
     # The database set the start: this clock may stand a little before it.
     elapsed_s = max((now - job.started_at).total_seconds(), 0.0)
     seen, iterations = job.iteration, job.request.iterations

@@ -4,11 +4,12 @@ The row goes in the transaction that notes its objects as to be deleted, so that
 away, or a process that dies, leaves nothing behind that nobody knows of.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 
 import sqlalchemy as sa
 
-from shared.db.tables import deletions, jobs
+from shared.db.tables import batches, deletions, jobs
 from shared.job import JobStatus
 
 TERMINAL = [status for status in JobStatus if status.is_terminal]
@@ -17,14 +18,28 @@ TERMINAL = [status for status in JobStatus if status.is_terminal]
 def delete_jobs(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[str]:
     """Delete the jobs that have ended and meet the conditions; returns their ids.
 
-    Attempts and artifacts go with them. The transitions stay: they tell nothing of a request.
+    Attempts and artifacts go with them, and batches of which they were the last. The transitions
+    stay: they tell nothing of a request.
     """
-    statement = jobs.delete().where(jobs.c.status.in_(TERMINAL), *conditions).returning(jobs.c.id)
-    job_ids = list(connection.scalars(statement))
-    if job_ids:
-        rows = [{"job_id": job_id} for job_id in job_ids]
+    statement = jobs.delete().where(jobs.c.status.in_(TERMINAL), *conditions)
+    deleted = connection.execute(statement.returning(jobs.c.id, jobs.c.batch_id)).all()
+    if deleted:
+        rows = [{"job_id": row.id} for row in deleted]
         connection.execute(deletions.insert(), rows)
-    return job_ids
+    _delete_empty(connection, {row.batch_id for row in deleted if row.batch_id is not None})
+    return [row.id for row in deleted]
+
+
+def _delete_empty(connection: sa.Connection, batch_ids: Collection[str]) -> None:
+    if not batch_ids:
+        return
+    touched = batches.c.id.in_(batch_ids)
+    # Who deletes other jobs of the same batches at this moment comes before or after, in one order.
+    connection.execute(
+        sa.select(batches.c.id).where(touched).order_by(batches.c.id).with_for_update()
+    )
+    has_jobs = sa.exists().where(jobs.c.batch_id == batches.c.id)
+    connection.execute(batches.delete().where(touched, ~has_jobs))
 
 
 class DeletionRepository:

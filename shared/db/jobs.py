@@ -2,22 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from shared.db.acceptance import job_values
 from shared.db.deletions import delete_jobs
+from shared.db.forecast import Forecast, forecast
 from shared.db.outlook import join_outlook
-from shared.db.rows import read_artifacts, read_job, webhook_values
+from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
-from shared.db.webhooks import endpoint_id_of, ensure_endpoint
+from shared.db.webhooks import ensure_endpoint
 from shared.errors import Conflict, NotFound
-from shared.job import AGEING_S, Attempt, AttemptOutcome, Job, JobStatus, NewJob
-
-_TIME = sa.TIMESTAMP(timezone=True)
+from shared.job import Attempt, AttemptOutcome, Job, JobStatus, NewJob
 
 
 class CancelOutcome(StrEnum):
@@ -46,6 +46,7 @@ class JobFilters:
     status: JobStatus | None = None
     model: str | None = None
     preset: str | None = None
+    batch: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -64,35 +65,9 @@ class JobRepository:
             Conflict: The idempotency key was used with another body.
             InvalidRequest: An upload that the request names is there no longer.
         """
-        now, not_before = sa.func.now(), sa.bindparam("not_before", new.request.not_before, _TIME)
-        # Null is no time: what is left is the other one.
-        starts_at = sa.func.greatest(now, not_before)
-        head_start = timedelta(seconds=AGEING_S * new.request.priority)
         statement = (
             insert(jobs)
-            .values(
-                id=new.id,
-                tenant=new.tenant,
-                queue=new.queue,
-                model=new.request.model,
-                preset_name=new.preset.name,
-                preset_version=new.preset.version,
-                request=new.request.model_dump(mode="json"),
-                metadata=dict(new.metadata),
-                priority=new.request.priority,
-                iterations=new.request.iterations,
-                predicted_s=new.predicted_s,
-                megapixel_iterations=new.request.megapixel_iterations,
-                idempotency_key=new.idempotency_key,
-                body_sha256=new.body_sha256,
-                deadline_at=starts_at + timedelta(seconds=new.request.deadline_s),
-                # A job that may not run yet does not grow older than others meanwhile.
-                virtual_birth=starts_at - head_start,
-                held_until=sa.case((not_before > now, not_before)),
-                webhook=new.webhook and webhook_values(new.webhook),
-                endpoint_id=new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
-                retry_of=new.retry_of,
-            )
+            .values(job_values(new))
             # Waits for a concurrent insert of the same key, and then finds it below.
             .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
             .returning(jobs.c.id)
@@ -121,6 +96,11 @@ class JobRepository:
                         code="idempotency_key_reused",
                     )
                 # The job that had the key was deleted between the statements.
+
+    def forecast(self, new: NewJob) -> Forecast:
+        """Tell where a job would stand if it were accepted now; nothing is stored."""
+        with self._engine.connect() as connection:
+            return forecast(connection, new)
 
     def get(self, tenant: str, job_id: str) -> Job:
         """Read a job.
@@ -246,6 +226,8 @@ def _conditions(filters: JobFilters) -> list[sa.ColumnElement[bool]]:
         conditions.append(jobs.c.model == filters.model)
     if filters.preset is not None:
         conditions.append(jobs.c.preset_name == filters.preset)
+    if filters.batch is not None:
+        conditions.append(jobs.c.batch_id == filters.batch)
     if filters.created_after is not None:
         conditions.append(jobs.c.created_at > filters.created_after)
     if filters.created_before is not None:

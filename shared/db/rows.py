@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from shared.db.tables import artifacts
 from shared.errors import ErrorCode
-from shared.job import Artifact, Job, JobStatus, PresetRef
+from shared.job import Artifact, BatchPlace, Job, JobStatus, PresetRef
 from shared.request import GenerationRequest
 from shared.webhook import EventType, Webhook
 
@@ -31,18 +31,20 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         predicted_s=row.predicted_s,
         queue_position=getattr(row, "queue_position", None),
         queue_eta_s=getattr(row, "queue_eta_s", None),
-        unschedulable=(
-            f"no live worker serves {row.model}; it waits for one until its deadline"
-            if getattr(row, "is_unserved", False)
-            else None
-        ),
+        unschedulable=(explain_unserved(row.model) if getattr(row, "is_unserved", False) else None),
         error_code=ErrorCode(row.error_code) if row.error_code else None,
         error_message=row.error_message,
         execution=row.execution,
         artifacts=tuple(job_artifacts),
         webhook=row.webhook and _read_webhook(row.webhook),
         retry_of=row.retry_of,
+        batch=row.batch_id and BatchPlace(row.batch_id, row.batch_index),
     )
+
+
+def explain_unserved(model: str) -> str:
+    """Say why no worker can take a job of a model at the moment."""
+    return f"no live worker serves {model}; it waits for one until its deadline"
 
 
 def webhook_values(webhook: Webhook) -> dict[str, Any]:

@@ -61,6 +61,9 @@ jobs = sa.Table(
     # Whom to tell of what, as the job's owner sees it, and where that is.
     sa.Column("webhook", JSONB(none_as_null=True)),
     sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id")),
+    # The batch that it came with, and its place there.
+    sa.Column("batch_id", sa.ForeignKey("batches.id")),
+    sa.Column("batch_index", sa.SmallInteger),
     sa.UniqueConstraint("tenant", "idempotency_key"),
     sa.CheckConstraint(
         "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
@@ -69,6 +72,7 @@ jobs = sa.Table(
     # Also false for NaN, which PostgreSQL puts above infinity.
     sa.CheckConstraint("predicted_s > 0 AND predicted_s < 'Infinity'", name="predicted"),
     sa.CheckConstraint("(webhook IS NULL) = (endpoint_id IS NULL)", name="webhook"),
+    sa.CheckConstraint("(batch_id IS NULL) = (batch_index IS NULL)", name="batch"),
 )
 
 sa.Index(
@@ -102,6 +106,28 @@ sa.Index(
     "ix_jobs_ended",
     jobs.c.finished_at,
     postgresql_where=sa.text("status IN ('succeeded', 'failed', 'canceled')"),
+)
+
+sa.Index(
+    "ix_jobs_batch",
+    jobs.c.batch_id,
+    jobs.c.batch_index,
+    unique=True,
+    postgresql_where=sa.text("batch_id IS NOT NULL"),
+)
+
+# Jobs that came together; goes with the last of them.
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("body_sha256", sa.Text),
+    # What a sweep left out, and why.
+    sa.Column("skipped", JSONB, nullable=False, server_default="[]"),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.UniqueConstraint("tenant", "idempotency_key"),
 )
 
 attempts = sa.Table(
@@ -223,6 +249,20 @@ tenants = sa.Table(
     # Jobs announced or running at once, in all queues together; null is any number.
     sa.Column("max_running", sa.Integer),
     sa.CheckConstraint("max_running > 0", name="max_running"),
+)
+
+# Those of tenants: versions never change, and a number is never used again.
+presets = sa.Table(
+    "presets",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("description", sa.Text, nullable=False),
+    # The fields of a request that it settles.
+    sa.Column("request", JSONB, nullable=False),
+    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.Column("deleted_at", _TIME),
 )
 
 api_keys = sa.Table(

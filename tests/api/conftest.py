@@ -8,17 +8,19 @@ import sqlalchemy as sa
 from api.estimator import Estimator
 from api.health import Health
 from api.keyring import Keyring
-from api.main import new_job_id
+from api.main import new_batch_id, new_job_id
 from api.presets import PresetBook
 from api.services import Services
 from api.submission import Resolver
 from api.tokens import TokenCounter
 from models import CATALOG
 from shared.catalog import Catalog
+from shared.db.batches import BatchRepository
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
+from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
@@ -69,13 +71,16 @@ def api(
         resolver=resolver,
         estimator=Estimator(CostRepository(database), catalog),
         jobs=jobs,
+        batches=BatchRepository(database),
         uploads=UploadRepository(database),
+        presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         store=store,
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),
         new_job_id=new_job_id,
+        new_batch_id=new_batch_id,
         nudge=lambda: nudges.append(None),
         notify_cancel=canceled.append,
     )

@@ -23,10 +23,10 @@ def test_every_route_but_health_refuses_a_caller_without_a_key(api: Api) -> None
         for method in operations
         if path not in OPEN
     ]
-    assert len(closed) == 13
+    assert len(closed) == 19
     for method, path in closed:
         answer = stranger.request(
-            method, path, **({"json": {"prompt": "p"}} if method == "post" else {})
+            method, path, **({"json": {"prompt": "p"}} if method in {"post", "put"} else {})
         )
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
         assert answer.headers["WWW-Authenticate"] == "Bearer"

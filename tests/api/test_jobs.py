@@ -17,6 +17,7 @@ from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api
 MEMBERS = {
     "id", "status", "request", "preset", "progress", "queue", "attempt", "artifacts", "error",
     "execution", "cost", "created_at", "started_at", "finished_at", "metadata", "links", "retry_of",
+    "batch",
 }  # fmt: skip
 REQUEST_MEMBERS = {
     "prompt", "negative_prompt", "class_label", "model", "preset", "sampler", "schedule", "steps",

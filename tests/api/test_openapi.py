@@ -16,6 +16,8 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
     }
     assert names == {
         "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "retry_job",
+        "estimate_job", "submit_batch", "submit_sweep",
+        "get_preset", "put_preset", "delete_preset",
         "list_attempts", "list_models", "list_presets", "list_samplers", "create_upload",
         "list_deliveries", "redeliver", "check_alive", "check_ready",
     }  # fmt: skip

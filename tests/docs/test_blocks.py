@@ -126,6 +126,15 @@ def test_webhooks_are_received_as_the_page_says(reader: Reader, stack: Stack) ->
         reader.run(block)
 
 
+def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "presets-and-sweeps.md"):
+        reader.run(block)
+    assert len(list((reader.folder / "drafts").iterdir())) == 1
+    for name in ("dpmpp_2m-5", "dpmpp_2m-10"):
+        assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> None:
     up, worker = blocks_of(HOW_TO / "add-workers.md")
     data_dir = reader.folder / ".latentq"
@@ -163,6 +172,7 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
 def test_no_page_has_a_block_that_nobody_runs() -> None:
     pages = (
         "add-workers.md",
+        "presets-and-sweeps.md",
         "receive-webhooks.md",
         "start-from-a-picture.md",
         "train-the-demo-model.md",
