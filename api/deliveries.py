@@ -14,11 +14,11 @@ from api.schemas import Text
 from api.services import ServicesOf
 from shared.db.delivery_log import Delivery, DeliveryFilters
 from shared.errors import FieldProblem, InvalidRequest, NotFound
-from shared.webhook import DeliveryStatus, EventType, Outcome
+from shared.webhook import DeliveryStatus, EndpointEvent, EventType, Outcome
 
 log = structlog.get_logger(__name__)
 
-_PARAMETERS = {"limit", "cursor", "status", "job_id"}
+_PARAMETERS = {"limit", "cursor", "status", "job_id", "endpoint_id"}
 
 router = APIRouter(prefix="/v1/deliveries", tags=["webhooks"])
 
@@ -34,12 +34,16 @@ class DeliveryAttemptBody(BaseModel):
 
 
 class DeliveryBody(BaseModel):
-    """An event on its way to a receiver; `event_id` is the `webhook-id` that it gets."""
+    """An event on its way to a receiver; `event_id` is the `webhook-id` that it gets.
+
+    `job_id` is null for an event that an endpoint is tried with.
+    """
 
     id: str
     event_id: str
-    job_id: str
-    type: EventType
+    endpoint_id: str
+    job_id: str | None
+    type: EventType | EndpointEvent
     host: str
     status: DeliveryStatus
     last_outcome: Outcome | None
@@ -57,7 +61,10 @@ class DeliveryPage(BaseModel):
 
 
 def read_filters(
-    request: Request, status: DeliveryStatus | None = None, job_id: Text | None = None
+    request: Request,
+    status: DeliveryStatus | None = None,
+    job_id: Text | None = None,
+    endpoint_id: Text | None = None,
 ) -> DeliveryFilters:
     """Read which deliveries are wanted.
 
@@ -68,7 +75,7 @@ def read_filters(
     if len(set(names)) != len(names) or not _PARAMETERS.issuperset(names):
         known = ", ".join(sorted(_PARAMETERS))
         raise InvalidRequest([FieldProblem("#", f"known parameters, each once: {known}")])
-    return DeliveryFilters(status=status, job_id=job_id)
+    return DeliveryFilters(status=status, job_id=job_id, endpoint_id=endpoint_id)
 
 
 @router.get("", responses=refusals(400, 422))
@@ -86,26 +93,31 @@ def list_deliveries(
     )
     page, next_cursor = cut_page(found, place, request, response)
     return DeliveryPage(
-        data=[_show(item) for item in page],
+        data=[show_delivery(item) for item in page],
         next_cursor=next_cursor,
         has_more=next_cursor is not None,
     )
 
 
-@router.post("/{delivery_id}/redeliver", status_code=202, responses=refusals(404))
+@router.post("/{delivery_id}/redeliver", status_code=202, responses=refusals(404, 409))
 def redeliver(delivery_id: str, caller: Caller, services: ServicesOf) -> DeliveryBody:
-    """Send an event again, now, whatever became of it; a receiver that was gone is tried again."""
+    """Send an event again, now, whatever became of it.
+
+    A receiver that a job named is tried again even if it was gone.
+    """
     if "\0" in delivery_id:
         raise NotFound("there is no such delivery")
     delivery = services.deliveries.redeliver(caller.tenant, delivery_id)
     log.info("redelivery_requested", delivery_id=delivery.id, job_id=delivery.job_id)
-    return _show(delivery)
+    return show_delivery(delivery)
 
 
-def _show(delivery: Delivery) -> DeliveryBody:
+def show_delivery(delivery: Delivery) -> DeliveryBody:
+    """Write a delivery for clients."""
     return DeliveryBody(
         id=delivery.id,
         event_id=delivery.event_id,
+        endpoint_id=delivery.endpoint_id,
         job_id=delivery.job_id,
         type=delivery.type,
         host=delivery.host,

@@ -12,13 +12,18 @@ import uvicorn
 from fastapi import Depends, FastAPI
 
 from api import (
+    artifacts,
     batches,
     catalogue,
     deliveries,
+    endpoints,
     estimates,
     health_routes,
+    incoming,
     jobs,
+    messages,
     preset_routes,
+    problem_routes,
     retries,
     sweeps,
     uploads,
@@ -29,7 +34,7 @@ from api.estimator import Estimator
 from api.health import Health, check_database
 from api.keyring import Keyring
 from api.nudger import Nudger
-from api.openapi import describe, name_operation, refusals
+from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
 from api.presets import PresetBook
 from api.request_id import RequestIds
 from api.services import Services
@@ -42,6 +47,8 @@ from shared.db.batches import BatchRepository
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.dispatch import DispatchRepository
+from shared.db.endpoints import EndpointRepository
+from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.presets import PresetRepository
@@ -69,6 +76,9 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         version=version("latentq"),
         description="A durable job system for latent-diffusion models",
         lifespan=lifespan,
+        webhooks=messages.router,
+        openapi_tags=TAGS,
+        servers=SERVERS,
         generate_unique_id_function=name_operation,
         docs_url=None,
         redoc_url=None,
@@ -78,14 +88,18 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     )
     app.state.services = services
     app.include_router(health_routes.router)
+    app.include_router(problem_routes.router, responses=refusals(500))
     for router in (
         jobs.router,
         retries.router,
+        artifacts.router,
         estimates.router,
         batches.router,
         sweeps.router,
         uploads.router,
+        incoming.router,
         deliveries.router,
+        endpoints.router,
         catalogue.router,
         preset_routes.router,
     ):
@@ -158,8 +172,10 @@ def make_services(
         jobs=job_repository,
         batches=BatchRepository(database),
         uploads=UploadRepository(database),
+        incoming=IncomingUploadRepository(database),
         presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
+        endpoints=EndpointRepository(database),
         store=store,
         keyring=Keyring(KeyRepository(database), now),
         renderer=JobRenderer(store, settings.link_ttl_s, now),

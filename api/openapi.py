@@ -1,5 +1,6 @@
 """The parts of the OpenAPI document that the framework does not write by itself."""
 
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -7,9 +8,20 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from api.examples import EXAMPLES
 from api.problems import MEDIA_TYPE, Problem
 
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
+#: What the document says of each group of operations, in this order.
+TAGS = [
+    {"name": "jobs", "description": "Submit jobs, follow them, fetch what they made"},
+    {"name": "uploads", "description": "Pictures for jobs to start from"},
+    {"name": "webhooks", "description": "Who is told of what becomes of jobs, and what was told"},
+    {"name": "catalog", "description": "What can be asked for"},
+    {"name": "problems", "description": "What refusals mean"},
+    {"name": "health", "description": "For whoever watches the process"},
+]
+SERVERS = [{"url": "/", "description": "This service"}]
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -25,7 +37,7 @@ def name_operation(route: APIRoute) -> str:
 
 
 def describe(app: FastAPI) -> None:
-    """Have the document say that refusals come as problem details.
+    """Have the document say that refusals come as problem details, and what leads where.
 
     The framework's own description of a 422 is taken out: no route answers so.
     """
@@ -35,9 +47,11 @@ def describe(app: FastAPI) -> None:
         is_new = app.openapi_schema is None
         document = generate()
         if is_new:
-            for path in document["paths"].values():
+            for path in (*document["paths"].values(), *document["webhooks"].values()):
                 for operation in path.values():
                     operation["responses"] = dict(_correct(operation["responses"]))
+                    _add_examples(operation)
+            _add_links(document["paths"])
             for name in _FRAMEWORKS_OWN:
                 document["components"]["schemas"].pop(name, None)
         return document
@@ -47,9 +61,42 @@ def describe(app: FastAPI) -> None:
 
 def _correct(responses: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for status, answer in responses.items():
-        if int(status) < 400:
+        content = answer.get("content", {}).get("application/json")
+        if content is None or int(status) < 400:
             yield status, answer
             continue
-        content = answer["content"]["application/json"]
         if not content["schema"]["$ref"].endswith(_FRAMEWORKS_OWN):
             yield status, answer | {"content": {MEDIA_TYPE: content}}
+
+
+def _add_examples(operation: dict[str, Any]) -> None:
+    examples = EXAMPLES.get(operation["operationId"])
+    if examples:
+        operation["requestBody"]["content"]["application/json"]["examples"] = {
+            name: {"summary": example.summary, "value": dict(example.value)}
+            for name, example in examples.items()
+        }
+
+
+def _add_links(paths: dict[str, Any]) -> None:
+    """Say of whatever is made in a list that its id leads to the operations on one of the list."""
+    for path, operations in paths.items():
+        made = operations.get("post", {}).get("responses", {})
+        links = {
+            operation["operationId"]: {
+                "operationId": operation["operationId"],
+                "parameters": {name: "$response.body#/id"},
+            }
+            for below, others in paths.items()
+            if (name := _only_parameter(below.removeprefix(path)))
+            for operation in others.values()
+        }
+        for status in {"201", "202"} & made.keys():
+            if links:
+                made[status]["links"] = links
+
+
+def _only_parameter(rest: str) -> str | None:
+    """Return the name of the parameter that a path begins with, if it has no other."""
+    match = re.fullmatch(r"/\{(\w+)\}(/[^{]*)?", rest)
+    return None if match is None else match[1]

@@ -66,17 +66,19 @@ def refuse_repetition(values: list[ValueT]) -> list[ValueT]:
     return values
 
 
+#: Which events a receiver is told of.
+WebhookEvents = Annotated[
+    list[Annotated[EventType, AsText]], Field(min_length=1), AfterValidator(refuse_repetition)
+]
+
+
 class WebhookCreate(BaseModel):
     """Whom to tell of what; the URL is checked by `shared.webhook`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
     url: Text
-    events: Annotated[
-        list[Annotated[EventType, AsText]],
-        Field(min_length=1),
-        AfterValidator(refuse_repetition),
-    ] = list(TERMINAL_EVENTS)
+    events: WebhookEvents = list(TERMINAL_EVENTS)
 
 
 class JobCreate(BaseModel):

@@ -12,6 +12,8 @@ from api.keyring import Keyring
 from api.submission import Resolver
 from shared.db.batches import BatchRepository
 from shared.db.delivery_log import DeliveryLog
+from shared.db.endpoints import EndpointRepository
+from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
@@ -28,8 +30,10 @@ class Services:
     jobs: JobRepository
     batches: BatchRepository
     uploads: UploadRepository
+    incoming: IncomingUploadRepository
     presets: PresetRepository
     deliveries: DeliveryLog
+    endpoints: EndpointRepository
     store: ObjectStore
     keyring: Keyring
     renderer: JobRenderer

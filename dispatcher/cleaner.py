@@ -5,7 +5,7 @@ import structlog
 from shared.db.deletions import DeletionRepository
 from shared.db.retention import RetentionRepository
 from shared.errors import StorageUnavailable
-from shared.storage import ObjectStore, results_prefix, upload_key
+from shared.storage import ObjectStore, incoming_key, results_prefix, upload_key
 
 #: Pause between two rounds, in seconds.
 INTERVAL_S = 5.0
@@ -13,6 +13,8 @@ INTERVAL_S = 5.0
 MAX_DELETIONS = 200
 #: After how long the store is asked again to delete a job's objects, in seconds.
 RETRY_AFTER_S = 60.0
+#: How long after the end of its link a file may be on its way or be completed, in seconds.
+INCOMING_S = 3600.0
 #: How long the row of a worker or dispatcher that fell silent is kept, in seconds.
 MEMORY_S = 3600.0
 
@@ -48,12 +50,14 @@ class Cleaner:
         """
         for job_id in self._retention.delete_ended_jobs(older_than_s=self._retention_s):
             log.info("job_deleted", job_id=job_id)
+        self._retention.delete_tests(older_than_s=self._retention_s)
         self._retention.expire_uploads(older_than_s=self._upload_retention_s)
         for silent in self._retention.forget_silent(silent_for_s=MEMORY_S):
             log.info("process_forgotten", id=silent)
         try:
             self._delete_results()
             self._delete_uploads()
+            self._delete_incoming()
         except StorageUnavailable as error:
             log.warning("storage_away", detail=error.detail)
 
@@ -84,3 +88,15 @@ class Cleaner:
                 tenant, upload_id = expired
                 self._store.delete([upload_key(tenant, upload_id)])
             log.info("upload_deleted", upload_id=upload_id)
+
+    def _delete_incoming(self) -> None:
+        """Delete files that clients brought and did not complete, and what is left of others.
+
+        Raises:
+            StorageUnavailable: The store kept one; it comes up again.
+        """
+        for _ in range(MAX_DELETIONS):
+            with self._retention.deleting_incoming(older_than_s=INCOMING_S) as expired:
+                if expired is None:
+                    return
+                self._store.delete([incoming_key(*expired)])

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from dispatcher.hosts import PER_HOST, Hosts
-from dispatcher.message import write_body, write_headers
+from dispatcher.message import write_body, write_headers, write_test_body
 from dispatcher.outbound import TOTAL_TIMEOUT_S, Answer, Outbound
 from dispatcher.retries import MAX_TRIES, retry_in_s
 from shared.crash_point import CrashPoint, reached
@@ -20,7 +20,7 @@ from shared.db.jobs import JobRepository
 from shared.db.session import DATABASE_AWAY
 from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
-from shared.webhook import Outcome
+from shared.webhook import EndpointEvent, Outcome
 
 #: Deliveries under way at once.
 MAX_IN_FLIGHT = 16
@@ -49,20 +49,22 @@ class Sender:
         """Send an event. Its bytes are made once, and kept before they are sent."""
         body = claim.body
         if body is None:
-            job = self.jobs.get(claim.tenant, claim.job_id)
-            fresh = write_body(
-                self.renderer, job, event_type=claim.type, occurred_at=claim.occurred_at
-            )
-            body = self.deliveries.keep_body(claim.event_id, fresh)
+            body = self.deliveries.keep_body(claim.event_id, self._write(claim))
         headers = write_headers(
             body,
             event_id=claim.event_id,
-            secret=self.secrets.ensure(claim.tenant),
+            secrets=claim.secrets or [self.secrets.ensure(claim.tenant)],
             now=self.clock(),
         )
         answer = self.outbound.post(claim.url, headers=headers, body=body)
         reached(CrashPoint.AFTER_WEBHOOK_POST)
         return answer
+
+    def _write(self, claim: DeliveryClaim) -> bytes:
+        if claim.job_id is None or claim.type is EndpointEvent.TEST:
+            return write_test_body(endpoint_id=claim.endpoint_id, occurred_at=claim.occurred_at)
+        job = self.jobs.get(claim.tenant, claim.job_id)
+        return write_body(self.renderer, job, event_type=claim.type, occurred_at=claim.occurred_at)
 
 
 @dataclass(frozen=True, slots=True)

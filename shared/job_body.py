@@ -215,17 +215,21 @@ class JobRenderer:
             links=LinksBody(self=path_of(job.id), cancel=f"{path_of(job.id)}/cancel"),
         )
 
-    def _render_artifact(self, job: Job, artifact: Artifact, now: datetime) -> ArtifactBody:
+    def link(self, job: Job, artifact: Artifact, *, is_attachment: bool = False) -> str:
+        """Make a link to an output."""
         # The name is made of our own id: a prompt in a header would be an injection.
-        url = self.store.presign(
+        return self.store.presign(
             artifact.key,
             filename=f"{job.id}-{artifact.index}.{job.request.output_format}",
             content_type=artifact.content_type,
             ttl_s=self.link_ttl_s,
+            is_attachment=is_attachment,
         )
+
+    def _render_artifact(self, job: Job, artifact: Artifact, now: datetime) -> ArtifactBody:
         return ArtifactBody(
             index=artifact.index,
-            url=url,
+            url=self.link(job, artifact),
             url_expires_at=now + timedelta(seconds=self.link_ttl_s),
             content_type=artifact.content_type,
             width=artifact.width,

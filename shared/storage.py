@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, TYPE_CHECKING
@@ -27,6 +27,7 @@ READ_TIMEOUT_S = 10
 MAX_TRIES = 3
 #: Objects that one request lists or deletes at most.
 PAGE_SIZE = 1000
+_CHUNK_BYTES = 1024 * 1024
 #: What the keys of all outputs begin with.
 RESULTS_PREFIX = "results/"
 _UUID = "-".join(rf"[0-9a-f]{{{length}}}" for length in (8, 4, 4, 4, 12))
@@ -55,6 +56,11 @@ def results_prefix(job_id: str) -> str:
 def upload_key(tenant: str, upload_id: str) -> str:
     """Name the object of an upload."""
     return f"uploads/{tenant}/{upload_id}"
+
+
+def incoming_key(tenant: str, incoming_id: str) -> str:
+    """Name the object of a file that a client brings itself, until it is an upload."""
+    return f"incoming/{tenant}/{incoming_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +138,23 @@ class ObjectStore:
             NotFound: There is no such object.
             StorageUnavailable: The store does not answer.
         """
-        try:
+        with _finding():
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status == _NOT_FOUND:
-                raise NotFound("there is no such object") from error
-            raise StorageUnavailable(f"the object store answered {status}") from error
-        except BotoCoreError as error:
-            raise StorageUnavailable("the object store cannot be reached") from error
+
+    def get_file(self, key: str, file: IO[bytes], *, max_bytes: int) -> int:
+        """Read an object into a file, but not one that is larger; returns its length.
+
+        Raises:
+            NotFound: There is no such object.
+            StorageUnavailable: The store does not answer.
+        """
+        with _finding():
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            with closing(answer["Body"]) as body:
+                if answer["ContentLength"] <= max_bytes:
+                    for chunk in body.iter_chunks(_CHUNK_BYTES):
+                        file.write(chunk)
+        return answer["ContentLength"]
 
     def list_page(
         self, prefix: str, *, place: str | None = None
@@ -192,19 +206,50 @@ class ObjectStore:
             if place is None:
                 return
 
-    def presign(self, key: str, *, filename: str, content_type: str, ttl_s: int) -> str:
-        """Make a link that needs no key and works for `ttl_s` seconds, 7 days at most."""
+    def presign(
+        self,
+        key: str,
+        *,
+        filename: str,
+        content_type: str,
+        ttl_s: int,
+        is_attachment: bool = False,
+    ) -> str:
+        """Make a link that needs no key and works for `ttl_s` seconds, 7 days at most.
+
+        Browsers show what it leads to, or save it as an attachment.
+        """
+        disposition = "attachment" if is_attachment else "inline"
         return self._public_client.generate_presigned_url(
             "get_object",
             Params={
                 "Bucket": self._bucket,
                 "Key": key,
-                "ResponseContentDisposition": f'inline; filename="{filename}"',
+                "ResponseContentDisposition": f'{disposition}; filename="{filename}"',
                 "ResponseContentType": content_type,
                 "ResponseCacheControl": "private, max-age=600",
             },
             ExpiresIn=min(ttl_s, MAX_LINK_TTL_S),
         )
+
+    def presign_post(
+        self, key: str, *, content_type: str, num_bytes: int, ttl_s: int
+    ) -> tuple[str, dict[str, str]]:
+        """Make a form that stores one object of this type and length; returns URL and fields.
+
+        It needs no key, works for `ttl_s` seconds and as often as it is sent.
+        """
+        signed = self._public_client.generate_presigned_post(
+            self._bucket,
+            key,
+            Fields={"Content-Type": content_type},
+            Conditions=[
+                {"Content-Type": content_type},
+                ["content-length-range", num_bytes, num_bytes],
+            ],
+            ExpiresIn=ttl_s,
+        )
+        return signed["url"], signed["fields"]
 
     def ping(self) -> None:
         """Check that the bucket can be reached.
@@ -232,6 +277,19 @@ class ObjectStore:
         except (BotoCoreError, ClientError) as error:
             raise StorageUnavailable("the object store cannot be reached") from error
         return head["Metadata"].get("sha256") == digest
+
+
+@contextmanager
+def _finding() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status == _NOT_FOUND:
+            raise NotFound("there is no such object") from error
+        raise StorageUnavailable(f"the object store answered {status}") from error
+    except BotoCoreError as error:
+        raise StorageUnavailable("the object store cannot be reached") from error
 
 
 @contextmanager

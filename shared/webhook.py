@@ -24,6 +24,18 @@ class EventType(StrEnum):
     CANCELED = "job.canceled"
 
 
+class EndpointEvent(StrEnum):
+    """What may be told of an endpoint itself."""
+
+    #: Its owner asked for it, to see that it arrives.
+    TEST = "endpoint.test"
+
+
+def read_event_type(name: str) -> EventType | EndpointEvent:
+    """Read the type of an event."""
+    return EndpointEvent.TEST if name == EndpointEvent.TEST else EventType(name)
+
+
 #: What is told unless a job says otherwise: how it ended.
 TERMINAL_EVENTS = (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELED)
 
@@ -34,6 +46,15 @@ class Webhook:
 
     url: str
     events: tuple[EventType, ...] = TERMINAL_EVENTS
+
+
+class DisabledReason(StrEnum):
+    """Why a receiver gets nothing."""
+
+    #: It answered 410.
+    GONE = "gone"
+    #: Its owner said so.
+    REQUESTED = "requested"
 
 
 class DeliveryStatus(StrEnum):
@@ -70,7 +91,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
     #: This side met an error of its own.
     INTERNAL = "internal"
-    #: Not tried: the receiver had answered 410 before.
+    #: Not tried: the receiver had answered 410 before, or its owner disabled it.
     DISABLED = "disabled"
 
 

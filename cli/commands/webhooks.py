@@ -8,23 +8,28 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.commands import endpoints
 from cli.connection import ApiKeyOption, JsonOption, UrlOption, connect
 
 app = typer.Typer(help="See what was told of jobs, and tell it again.", no_args_is_help=True)
+app.add_typer(endpoints.app, name="endpoints")
 
 
 @app.command()
-def ls(
+def ls(  # noqa: PLR0913 - one option for each filter
     *,
     limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 20,
     status: Annotated[str | None, typer.Option(help="pending, delivered or dead.")] = None,
     job_id: Annotated[str | None, typer.Option("--job", help="Only those of this job.")] = None,
+    endpoint_id: Annotated[
+        str | None, typer.Option("--endpoint", help="Only those to this endpoint.")
+    ] = None,
     url: UrlOption = None,
     api_key: ApiKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List deliveries, newest first."""
-    filters = {"status": status, "job_id": job_id}
+    filters = {"status": status, "job_id": job_id, "endpoint_id": endpoint_id}
     given = {name: value for name, value in filters.items() if value is not None}
     with connect(url, api_key) as client:
         found = [d for d, _ in zip(client.deliveries(filters=given), range(limit), strict=False)]
@@ -64,7 +69,7 @@ def _print(document: object, deliveries: list[Mapping[str, Any]], *, as_json: bo
             str(len(delivery["attempts"])),
             delivery["type"],
             delivery["host"],
-            delivery["job_id"],
+            delivery["job_id"] or "",
             delivery["next_attempt_at"] or "",
         )
     Console().print(table)

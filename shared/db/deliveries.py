@@ -1,15 +1,23 @@
 """Deliveries as their sender sees them: claimed for a time, every write fenced by the attempt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from shared.db.tables import deliveries, delivery_attempts, events, webhook_endpoints
-from shared.webhook import DeliveryStatus, EventType, Outcome
+from shared.db.endpoints import disable, forget_bodies
+from shared.db.webhook_tables import deliveries, delivery_attempts, events
+from shared.webhook import (
+    DeliveryStatus,
+    DisabledReason,
+    EndpointEvent,
+    EventType,
+    Outcome,
+    read_event_type,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +32,13 @@ class DeliveryClaim:
     tenant: str
     host: str
     url: str
+    endpoint_id: str
+    #: What the receiver's own messages are signed with, the newest first; none if a job named it.
+    secrets: tuple[str, ...] = field(repr=False)
     event_id: str
-    job_id: str
-    type: EventType
+    #: None for an event that an endpoint is tried with.
+    job_id: str | None
+    type: EventType | EndpointEvent
     occurred_at: datetime
     #: What was sent before; None at the first attempt.
     body: bytes | None
@@ -66,12 +78,20 @@ WITH RECURSIVE hosts AS (
        FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries
-   SET attempts = attempts + 1, tries = tries + 1, next_attempt_at = now() + :lease
-  FROM events, webhook_endpoints
+   SET attempts = attempts + enabled::int, tries = tries + enabled::int,
+       next_attempt_at = now() + :lease,
+       -- Written while its receiver was being disabled.
+       status = CASE WHEN enabled THEN status ELSE 'dead' END,
+       last_outcome = CASE WHEN enabled THEN last_outcome ELSE 'disabled' END
+  FROM events, webhook_endpoints, LATERAL (SELECT disabled_at IS NULL AS enabled) AS receiver
  WHERE deliveries.id IN (SELECT id FROM locked)
    AND events.id = event_id AND webhook_endpoints.id = endpoint_id
-RETURNING deliveries.id, attempts, tries, deliveries.tenant, deliveries.host, url, event_id, job_id,
-          type, events.created_at, body
+RETURNING deliveries.id, attempts, tries, deliveries.tenant, deliveries.host, url, endpoint_id,
+          ARRAY(SELECT secret FROM endpoint_secrets
+                 WHERE endpoint_secrets.endpoint_id = webhook_endpoints.id
+                   AND coalesce(expires_at > now(), true)
+                 ORDER BY expires_at DESC NULLS FIRST) AS secrets,
+          event_id, job_id, type, events.created_at, body, enabled
 """).bindparams(
     sa.bindparam("hosts", type_=ARRAY(sa.Text)),
     sa.bindparam("rooms", type_=ARRAY(sa.Integer)),
@@ -91,7 +111,7 @@ class DeliveryRepository:
         """Take up to `limit` deliveries that are due, the longest due first.
 
         A host gets `per_host` of them at most, or what `rooms` says. Nobody else takes them before
-        the lease is over; then they are due again.
+        the lease is over; then they are due again. What waits for a disabled receiver is dead.
         """
         values = {
             "limit": limit,
@@ -101,7 +121,10 @@ class DeliveryRepository:
             "lease": timedelta(seconds=lease_s),
         }
         with self._engine.begin() as connection:
-            return [_read(row) for row in connection.execute(_CLAIM, values)]
+            rows = connection.execute(_CLAIM, values).all()
+            if ended := [row.event_id for row in rows if not row.enabled]:
+                forget_bodies(connection, ended)
+        return [_read(row) for row in rows if row.enabled]
 
     def keep_body(self, event_id: str, body: bytes) -> bytes:
         """Keep what is sent of an event; returns what was kept first, which all attempts send."""
@@ -156,41 +179,9 @@ class DeliveryRepository:
             )
             ended = [claim.event_id]
             if attempt.outcome is Outcome.GONE:
-                ended += _disable(connection, row.endpoint_id)
-            _forget_bodies(connection, ended)
+                ended += disable(connection, row.endpoint_id, DisabledReason.GONE)
+            forget_bodies(connection, ended)
         return DeliveryStatus(row.status)
-
-
-def _disable(connection: sa.Connection, endpoint_id: str) -> list[str]:
-    """Send nothing more to a receiver; returns the events that it does not get."""
-    connection.execute(
-        webhook_endpoints.update()
-        .where(webhook_endpoints.c.id == endpoint_id, webhook_endpoints.c.disabled_at.is_(None))
-        .values(disabled_at=sa.func.now())
-    )
-    waiting = (
-        sa.select(deliveries.c.id)
-        .where(
-            deliveries.c.endpoint_id == endpoint_id, deliveries.c.status == DeliveryStatus.PENDING
-        )
-        # One that is being recorded right now gets its own answer.
-        .with_for_update(skip_locked=True)
-    )
-    statement = (
-        deliveries.update()
-        .where(deliveries.c.id.in_(waiting))
-        .values(status=DeliveryStatus.DEAD, last_outcome=Outcome.DISABLED)
-        .returning(deliveries.c.event_id)
-    )
-    return list(connection.scalars(statement))
-
-
-def _forget_bodies(connection: sa.Connection, event_ids: list[str]) -> None:
-    """Drop the bytes of events that nobody waits for: they hold a prompt and signed links."""
-    waits = sa.exists().where(
-        deliveries.c.event_id == events.c.id, deliveries.c.status == DeliveryStatus.PENDING
-    )
-    connection.execute(events.update().where(events.c.id.in_(event_ids), ~waits).values(body=None))
 
 
 def _read(row: sa.Row[Any]) -> DeliveryClaim:
@@ -201,9 +192,11 @@ def _read(row: sa.Row[Any]) -> DeliveryClaim:
         tenant=row.tenant,
         host=row.host,
         url=row.url,
+        endpoint_id=row.endpoint_id,
+        secrets=tuple(row.secrets),
         event_id=row.event_id,
         job_id=row.job_id,
-        type=EventType(row.type),
+        type=read_event_type(row.type),
         occurred_at=row.created_at,
         body=row.body,
     )

@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from shared.db.jobs import JobCursor
-from shared.db.tables import deliveries, delivery_attempts, events, webhook_endpoints
-from shared.errors import NotFound
-from shared.webhook import DeliveryStatus, EventType, Outcome
+from shared.db.webhook_tables import deliveries, delivery_attempts, events, webhook_endpoints
+from shared.errors import Conflict, NotFound
+from shared.webhook import DeliveryStatus, EndpointEvent, EventType, Outcome, read_event_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,10 @@ class Delivery:
 
     id: str
     event_id: str
-    job_id: str
-    type: EventType
+    endpoint_id: str
+    #: None for an event that an endpoint is tried with.
+    job_id: str | None
+    type: EventType | EndpointEvent
     host: str
     status: DeliveryStatus
     last_outcome: Outcome | None
@@ -47,6 +49,7 @@ class DeliveryFilters:
 
     status: DeliveryStatus | None = None
     job_id: str | None = None
+    endpoint_id: str | None = None
 
 
 class DeliveryLog:
@@ -64,6 +67,8 @@ class DeliveryLog:
             query = query.where(deliveries.c.status == filters.status)
         if filters.job_id is not None:
             query = query.where(events.c.job_id == filters.job_id)
+        if filters.endpoint_id is not None:
+            query = query.where(deliveries.c.endpoint_id == filters.endpoint_id)
         if after is not None:
             query = query.where(
                 sa.tuple_(deliveries.c.created_at, deliveries.c.id)
@@ -73,13 +78,27 @@ class DeliveryLog:
         with self._engine.connect() as connection:
             return _read(connection, connection.execute(query).all())
 
-    def redeliver(self, tenant: str, delivery_id: str) -> Delivery:
-        """Begin another round of tries now, whatever became of the ones before.
-
-        A receiver that was disabled is no more.
+    def get(self, tenant: str, delivery_id: str) -> Delivery:
+        """Read a delivery.
 
         Raises:
             NotFound: The tenant has no such delivery.
+        """
+        query = _SELECT.where(deliveries.c.tenant == tenant, deliveries.c.id == delivery_id)
+        with self._engine.connect() as connection:
+            found = _read(connection, connection.execute(query).all())
+        if not found:
+            raise NotFound("there is no such delivery")
+        return found[0]
+
+    def redeliver(self, tenant: str, delivery_id: str) -> Delivery:
+        """Begin another round of tries now, whatever became of the ones before.
+
+        A receiver that a job named is disabled no more.
+
+        Raises:
+            NotFound: The tenant has no such delivery.
+            Conflict: Its endpoint is disabled, which the owner of that has to change.
         """
         statement = (
             deliveries.update()
@@ -93,9 +112,14 @@ class DeliveryLog:
                 raise NotFound("there is no such delivery")
             connection.execute(
                 webhook_endpoints.update()
-                .where(webhook_endpoints.c.id == endpoint_id)
-                .values(disabled_at=None)
+                .where(webhook_endpoints.c.id == endpoint_id, webhook_endpoints.c.events.is_(None))
+                .values(disabled_at=None, disabled_reason=None)
             )
+            is_disabled = sa.select(webhook_endpoints.c.disabled_at.is_not(None)).where(
+                webhook_endpoints.c.id == endpoint_id
+            )
+            if connection.scalar(is_disabled):
+                raise Conflict("enable the endpoint first", code="endpoint_disabled")
             rows = connection.execute(_SELECT.where(deliveries.c.id == delivery_id)).all()
             (delivery,) = _read(connection, rows)
         return delivery
@@ -122,8 +146,9 @@ def _read(connection: sa.Connection, rows: Iterable[sa.Row[Any]]) -> list[Delive
         Delivery(
             id=row.id,
             event_id=row.event_id,
+            endpoint_id=row.endpoint_id,
             job_id=row.job_id,
-            type=EventType(row.type),
+            type=read_event_type(row.type),
             host=row.host,
             status=DeliveryStatus(row.status),
             last_outcome=row.last_outcome and Outcome(row.last_outcome),

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from shared.db.presence import is_live
-from shared.db.tables import deletions, deliveries, dispatchers, jobs, workers
+from shared.db.tables import deletions, dispatchers, jobs, workers
+from shared.db.webhook_tables import deliveries
 from shared.errors import ErrorCode
 from shared.job import JobStatus
 from shared.webhook import DeliveryStatus

@@ -12,14 +12,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from shared.db.deletions import TERMINAL, delete_jobs
 from shared.db.tables import (
     attempts,
-    deliveries,
     dispatchers,
-    events,
+    incoming_uploads,
     jobs,
     transitions,
     uploads,
     workers,
 )
+from shared.db.webhook_tables import deliveries, events
 from shared.job import AttemptOutcome, JobStatus
 from shared.webhook import DeliveryStatus
 
@@ -66,6 +66,19 @@ class RetentionRepository:
         with self._engine.begin() as connection:
             return delete_jobs(connection, jobs.c.id.in_(list(connection.scalars(old))))
 
+    def delete_tests(self, *, older_than_s: float) -> None:
+        """Delete events that endpoints were tried with so long ago, unless one is on its way."""
+        waits = sa.exists().where(
+            deliveries.c.event_id == events.c.id, deliveries.c.status == DeliveryStatus.PENDING
+        )
+        old = (
+            sa.select(events.c.id)
+            .where(events.c.job_id.is_(None), events.c.created_at < _ago(older_than_s), ~waits)
+            .limit(BATCH)
+        )
+        with self._engine.begin() as connection:
+            connection.execute(events.delete().where(events.c.id.in_(old)))
+
     def expire_uploads(self, *, older_than_s: float) -> list[str]:
         """Keep new jobs from starting from old uploads that no waiting or running job needs.
 
@@ -110,6 +123,26 @@ class RetentionRepository:
             yield None if row is None else (row.tenant, row.id)
             if row is not None:
                 connection.execute(uploads.delete().where(uploads.c.id == row.id))
+
+    @contextmanager
+    def deleting_incoming(self, *, older_than_s: float) -> Iterator[tuple[str, str] | None]:
+        """Give out tenant and id of a file whose link ended so long ago, and delete its row.
+
+        The row stays if the body raises. None if there is no such file.
+        """
+        oldest = (
+            sa.select(incoming_uploads.c.tenant, incoming_uploads.c.id)
+            .where(incoming_uploads.c.expires_at < _ago(older_than_s))
+            .order_by(incoming_uploads.c.expires_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._engine.begin() as connection:
+            row = connection.execute(oldest).one_or_none()
+            yield None if row is None else (row.tenant, row.id)
+            if row is not None:
+                is_it = incoming_uploads.c.id == row.id
+                connection.execute(incoming_uploads.delete().where(is_it))
 
     def find_orphans(self, results: Sequence[StoredResult], *, older_than_s: float) -> list[str]:
         """Return the keys of those results that nobody can ever see.

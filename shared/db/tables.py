@@ -205,6 +205,23 @@ uploads = sa.Table(
     sa.Index("ix_uploads_sent", "sent_at"),
 )
 
+# Files that clients bring to the store themselves.
+incoming_uploads = sa.Table(
+    "incoming_uploads",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    # As announced; what comes is compared with it.
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("num_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text),
+    # When its link ends.
+    sa.Column("expires_at", _TIME, nullable=False),
+    # What it has become; without a foreign key, since uploads go by their own time.
+    sa.Column("upload_id", sa.Text),
+    sa.Index("ix_incoming_uploads_expires", "expires_at"),
+)
+
 workers = sa.Table(
     "workers",
     metadata,
@@ -274,90 +291,4 @@ api_keys = sa.Table(
     sa.Column("secret_sha256", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("revoked_at", _TIME),
-)
-
-# What messages to a tenant's receivers are signed with.
-webhook_secrets = sa.Table(
-    "webhook_secrets",
-    metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("secret", sa.Text, nullable=False),
-    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
-)
-
-# The receivers that jobs named, one for each tenant and URL.
-webhook_endpoints = sa.Table(
-    "webhook_endpoints",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("tenant", sa.Text, nullable=False),
-    sa.Column("url", sa.Text, nullable=False),
-    sa.Column("host", sa.Text, nullable=False),
-    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
-    # It answered 410: it wants no more.
-    sa.Column("disabled_at", _TIME),
-)
-
-# Written by a trigger on `jobs`, with their deliveries, never by this code.
-events = sa.Table(
-    "events",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
-    sa.Column("type", sa.Text, nullable=False),
-    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
-    # The bytes that are sent, from the first attempt until no delivery needs them any more.
-    sa.Column("body", sa.LargeBinary),
-    sa.UniqueConstraint("job_id", "type"),
-)
-
-deliveries = sa.Table(
-    "deliveries",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("event_id", sa.ForeignKey("events.id", ondelete="CASCADE"), nullable=False),
-    sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id"), nullable=False),
-    sa.Column("tenant", sa.Text, nullable=False),
-    sa.Column("host", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False, server_default="pending"),
-    # Attempts begun; the number fences the writes of each.
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    # Those of them since the event, or since its owner asked for another round.
-    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
-    # While an attempt is under way, when it is taken for lost.
-    sa.Column("next_attempt_at", _TIME, nullable=False, server_default=sa.func.now()),
-    sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
-    sa.Column("last_outcome", sa.Text),
-    sa.UniqueConstraint("event_id", "endpoint_id"),
-    sa.CheckConstraint("status IN ('pending', 'delivered', 'dead')", name="status"),
-)
-
-sa.Index(
-    "ix_deliveries_due",
-    deliveries.c.host,
-    deliveries.c.next_attempt_at,
-    deliveries.c.id,
-    postgresql_where=sa.text("status = 'pending'"),
-)
-sa.Index(
-    "ix_deliveries_endpoint",
-    deliveries.c.endpoint_id,
-    postgresql_where=sa.text("status = 'pending'"),
-)
-sa.Index(
-    "ix_deliveries_page",
-    deliveries.c.tenant,
-    deliveries.c.created_at.desc(),
-    deliveries.c.id.desc(),
-)
-
-delivery_attempts = sa.Table(
-    "delivery_attempts",
-    metadata,
-    sa.Column("delivery_id", sa.ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("attempt", sa.Integer, primary_key=True),
-    sa.Column("started_at", _TIME, nullable=False),
-    sa.Column("ended_at", _TIME, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("status_code", sa.SmallInteger),
 )

@@ -7,7 +7,7 @@ import secrets
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.tables import webhook_endpoints, webhook_secrets
+from shared.db.webhook_tables import webhook_endpoints, webhook_secrets
 from shared.webhook import host_of
 
 

@@ -18,6 +18,8 @@ from shared.catalog import Catalog
 from shared.db.batches import BatchRepository
 from shared.db.costs import CostRepository
 from shared.db.delivery_log import DeliveryLog
+from shared.db.endpoints import EndpointRepository
+from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.presets import PresetRepository
@@ -73,8 +75,10 @@ def api(
         jobs=jobs,
         batches=BatchRepository(database),
         uploads=UploadRepository(database),
+        incoming=IncomingUploadRepository(database),
         presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
+        endpoints=EndpointRepository(database),
         store=store,
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),

@@ -1,5 +1,9 @@
 from typing import Any
 
+from openapi_spec_validator import validate
+
+from api.examples import EXAMPLES
+from shared.webhook import EndpointEvent, EventType
 from tests.fixtures.api import Api
 
 
@@ -16,10 +20,13 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
     }
     assert names == {
         "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "retry_job",
-        "estimate_job", "submit_batch", "submit_sweep",
-        "get_preset", "put_preset", "delete_preset",
-        "list_attempts", "list_models", "list_presets", "list_samplers", "create_upload",
-        "list_deliveries", "redeliver", "check_alive", "check_ready",
+        "list_attempts", "get_artifact", "list_models", "list_presets", "list_samplers",
+        "create_upload", "complete_upload",
+        "list_deliveries", "redeliver", "create_webhook_endpoint", "list_webhook_endpoints",
+        "get_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint",
+        "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",
+        "check_alive", "check_ready", "explain_problem_type",
+        "estimate_job", "submit_batch", "submit_sweep", "get_preset", "put_preset", "delete_preset",
     }  # fmt: skip
 
 
@@ -46,3 +53,61 @@ def test_the_key_and_the_body_are_documented(api: Api) -> None:
     assert fields["required"] == ["prompt"]
     assert fields["additionalProperties"] is False
     assert "security" not in document["paths"]["/livez"]["get"]
+
+
+def test_messages_to_receivers_are_documented(api: Api) -> None:
+    document = describe(api)
+    validate(document)
+    messages = document["webhooks"]
+    assert set(messages) == {*EventType, *EndpointEvent}
+    for name, message in messages.items():
+        parameters = {parameter["name"] for parameter in message["post"]["parameters"]}
+        assert parameters == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+        schema = message["post"]["requestBody"]["content"]["application/json"]["schema"]
+        body = "EndpointEventBody" if name == EndpointEvent.TEST else "JobEventBody"
+        assert schema == {"$ref": f"#/components/schemas/{body}"}
+
+
+def test_whatever_is_made_leads_to_what_can_be_done_with_it(api: Api) -> None:
+    document = describe(api)
+    validate(document)
+    links = document["paths"]["/v1/jobs"]["post"]["responses"]["202"]["links"]
+    assert links["cancel_job"] == {
+        "operationId": "cancel_job",
+        "parameters": {"job_id": "$response.body#/id"},
+    }
+    assert {"get_job", "cancel_job", "delete_job", "retry_job", "list_attempts"} <= links.keys()
+    assert "get_artifact" not in links
+    created = document["paths"]["/v1/webhook-endpoints"]["post"]["responses"]["201"]["links"]
+    assert {"get_webhook_endpoint", "test_webhook_endpoint"} <= created.keys()
+    assert "links" not in document["paths"]["/v1/jobs/{job_id}/cancel"]["post"]["responses"]["202"]
+
+
+def test_every_group_of_operations_is_described(api: Api) -> None:
+    document = describe(api)
+    used = {
+        tag
+        for path in (*document["paths"].values(), *document["webhooks"].values())
+        for operation in path.values()
+        for tag in operation["tags"]
+    }
+    assert used == {tag["name"] for tag in document["tags"]}
+    assert document["servers"] == [{"url": "/", "description": "This service"}]
+
+
+def test_every_example_is_taken_as_it_is(api: Api) -> None:
+    sent = 0
+    for path, operations in describe(api)["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            examples = content.get("application/json", {}).get("examples", {})
+            for example in examples.values():
+                where = path
+                if "{endpoint_id}" in path:
+                    endpoints = api.client.get("/v1/webhook-endpoints").json()["data"]
+                    where = path.replace("{endpoint_id}", endpoints[0]["id"])
+                answer = api.client.request(method, where, json=example["value"])
+                assert answer.status_code in {200, 201, 202}, answer.text
+                sent += 1
+    assert sent == sum(map(len, EXAMPLES.values()))
+    assert api.count_jobs() == len(EXAMPLES["submit_job"])

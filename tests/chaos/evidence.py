@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from PIL import Image
 
-from shared.db.tables import artifacts, attempts, events, jobs, transitions, workers
+from shared.db.tables import artifacts, attempts, jobs, transitions, workers
+from shared.db.webhook_tables import events
 from shared.errors import NotFound
 from shared.job import AttemptOutcome, JobStatus
 from shared.queue import JobQueue

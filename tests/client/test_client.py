@@ -208,9 +208,17 @@ def test_a_download_does_not_carry_the_key() -> None:
         (lambda client: client.get("../keys?x=1#y"), "/v1/jobs/..%2Fkeys%3Fx%3D1%23y"),
         (lambda client: client.cancel("a/b"), "/v1/jobs/a%2Fb/cancel"),
         (lambda client: client.delete("a/b"), "/v1/jobs/a%2Fb"),
+        (lambda client: client.delete_webhook_endpoint("a/b"), "/v1/webhook-endpoints/a%2Fb"),
     ],
 )
 def test_an_id_cannot_lead_elsewhere(call: Callable[[Client], object], path: str) -> None:
     service = Service(job())
     call(service.client)
     assert service.requests[0].url.raw_path.decode() == path
+
+
+def test_an_endpoint_is_changed_by_what_is_said_and_no_more() -> None:
+    service = Service(httpx.Response(200, json={"id": "ep_1", "enabled": True}))
+    assert service.client.update_webhook_endpoint("ep_1", enabled=True)["enabled"]
+    (request,) = service.requests
+    assert (request.method, request.content) == ("PATCH", b'{"enabled":true}')

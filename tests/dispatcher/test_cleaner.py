@@ -8,13 +8,14 @@ from cli.standalone.servers import Servers
 from dispatcher.cleaner import Cleaner
 from dispatcher.sweeper import Sweeper
 from shared.db.deletions import DeletionRepository
+from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
 from shared.db.retention import RetentionRepository
 from shared.db.uploads import UploadRepository
 from shared.errors import ErrorCode, NotFound
 from shared.job import NewJob
-from shared.storage import ObjectStore, artifact_key, results_prefix, upload_key
+from shared.storage import ObjectStore, artifact_key, incoming_key, results_prefix, upload_key
 from tests.fixtures.stack import free_port
 
 NewJobs = Callable[..., NewJob]
@@ -36,7 +37,7 @@ def connect(servers: Servers, *, endpoint: str | None = None) -> ObjectStore:
 def store(servers: Servers) -> ObjectStore:
     """A store without results and uploads."""
     store = connect(servers)
-    for prefix in ("results/", "uploads/"):
+    for prefix in ("results/", "uploads/", "incoming/"):
         store.delete_prefix(prefix)
     return store
 
@@ -215,3 +216,30 @@ def keys_of_all(store: ObjectStore) -> list[str]:
         more, place = store.list_page("results/", place=place)
         objects += more
     return [found.key for found in objects]
+
+
+def test_a_file_that_nobody_completed_goes_a_while_after_its_link(
+    cleaner: Cleaner, store: ObjectStore, database: sa.Engine, servers: Servers
+) -> None:
+    incoming = IncomingUploadRepository(database)
+    ids = [
+        incoming.add("tenant", content_type="image/png", num_bytes=7, sha256=None).id
+        for _ in range(2)
+    ]
+    for incoming_id in ids:
+        store.put(incoming_key("tenant", incoming_id), b"picture", content_type="image/png")
+    old = "UPDATE incoming_uploads SET expires_at = now() - interval '61 minutes'"
+    run_sql(database, f"{old} WHERE id = '{ids[0]}'")
+    run_sql(
+        database,
+        "UPDATE incoming_uploads SET expires_at = now() - interval '59 minutes' "
+        f"WHERE id = '{ids[1]}'",
+    )
+    away = connect(servers, endpoint=f"http://127.0.0.1:{free_port()}")
+    make_cleaner(database, away).run_once()
+    assert incoming.get("tenant", ids[0])
+    cleaner.run_once()
+    assert keys_of(store, "incoming/") == [incoming_key("tenant", ids[1])]
+    assert incoming.get("tenant", ids[1])
+    with pytest.raises(NotFound):
+        incoming.get("tenant", ids[0])

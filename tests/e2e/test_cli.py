@@ -113,8 +113,8 @@ def test_a_receiver_is_told_and_told_again(shell: Shell, stack: Stack) -> None:
         job_id = stack.submit(prompt=PROMPT, steps=2, webhook={"url": receiver.url})["id"]
 
         def read(wanted: str) -> Any:
-            (delivery,) = shell.json("webhooks", "ls", "--job", job_id)
-            return delivery if delivery["status"] == wanted else None
+            found = shell.json("webhooks", "ls", "--job", job_id)
+            return next((delivery for delivery in found if delivery["status"] == wanted), None)
 
         delivery = wait_until(lambda: read("dead"), timeout_s=60)
         assert "gone 410" in shell.run("webhooks", "ls").stdout
@@ -125,6 +125,35 @@ def test_a_receiver_is_told_and_told_again(shell: Shell, stack: Stack) -> None:
             assert received.headers["webhook-id"] == delivery["event_id"]
             assert verifier.verify(received.body, received.headers)["data"]["id"] == job_id
     assert shell.run("webhooks", "redeliver", "dlv_none").returncode == 4
+
+
+def test_an_endpoint_is_registered_tried_paused_and_removed(shell: Shell) -> None:
+    with run_receiver() as receiver:
+        made = shell.json("webhooks", "endpoints", "add", receiver.url, "--event", "job.failed")
+        endpoint_id = made["id"]
+        assert made["events"] == ["job.failed"]
+        again = shell.run("webhooks", "endpoints", "add", receiver.url)
+        assert again.returncode == 4
+        assert endpoint_id in again.stderr
+        rotated = shell.run("webhooks", "endpoints", "rotate", endpoint_id).stdout.strip()
+        receiver.script = [status(410)]
+        assert shell.json("webhooks", "endpoints", "test", endpoint_id)["type"] == "endpoint.test"
+
+        def find_state() -> Any:
+            (found,) = shell.json("webhooks", "endpoints", "ls")
+            return found["disabled_reason"]
+
+        wait_until(lambda: find_state() == "gone", timeout_s=30)
+        assert f"{endpoint_id}  gone " in shell.run("webhooks", "endpoints", "ls").stdout
+        assert shell.run("webhooks", "endpoints", "test", endpoint_id).returncode == 4
+        assert shell.json("webhooks", "endpoints", "enable", endpoint_id)["enabled"]
+        (received,) = receiver.received
+        for secret in (made["secret"], rotated):
+            assert Webhook(secret).verify(received.body, received.headers)
+        (delivery,) = shell.json("webhooks", "ls", "--endpoint", endpoint_id)
+        assert delivery["event_id"] == received.headers["webhook-id"]
+    assert shell.run("webhooks", "endpoints", "rm", endpoint_id).returncode == 0
+    assert shell.json("webhooks", "endpoints", "ls") == []
 
 
 def test_the_same_key_again_is_the_same_job(shell: Shell) -> None:

@@ -228,6 +228,71 @@ class Client:
         body: Mapping[str, Any] = self._transport.send("POST", path).json()
         return body
 
+    def webhook_endpoints(self) -> Iterator[Mapping[str, Any]]:
+        """Read who is told of what becomes of all jobs, newest first.
+
+        Raises:
+            ServiceUnreachable: Nobody answered.
+        """
+        return self._pages(_ENDPOINTS, 50, None)
+
+    def create_webhook_endpoint(self, url: str, **fields: Any) -> Mapping[str, Any]:
+        """Register a receiver; `fields` are those of `POST /v1/webhook-endpoints`.
+
+        Its `secret` is what messages to it are signed with.
+
+        Raises:
+            ServiceRefused: It may not be called, or there is one with this URL.
+            ServiceUnreachable: Nobody answered.
+        """
+        body: Mapping[str, Any] = self._transport.send(
+            "POST", _ENDPOINTS, json={"url": url, **fields}
+        ).json()
+        return body
+
+    def update_webhook_endpoint(self, endpoint_id: str, **changes: Any) -> Mapping[str, Any]:
+        """Change a receiver, such as `enabled=True` for one that answered 410 before.
+
+        Raises:
+            ServiceRefused: There is no such endpoint, or it cannot be so.
+            ServiceUnreachable: Nobody answered.
+        """
+        body: Mapping[str, Any] = self._transport.send(
+            "PATCH", _endpoint_path(endpoint_id), json=changes
+        ).json()
+        return body
+
+    def delete_webhook_endpoint(self, endpoint_id: str) -> None:
+        """Remove a receiver.
+
+        Raises:
+            ServiceRefused: There is no such endpoint.
+            ServiceUnreachable: Nobody answered.
+        """
+        self._transport.send("DELETE", _endpoint_path(endpoint_id))
+
+    def rotate_webhook_secret(self, endpoint_id: str) -> str:
+        """Give a receiver another secret; messages are signed with the one before too for a day.
+
+        Raises:
+            ServiceRefused: There is no such endpoint, or it was done too often.
+            ServiceUnreachable: Nobody answered.
+        """
+        path = f"{_endpoint_path(endpoint_id)}/rotate-secret"
+        secret: str = self._transport.send("POST", path).json()["secret"]
+        return secret
+
+    def test_webhook_endpoint(self, endpoint_id: str) -> Mapping[str, Any]:
+        """Send a receiver an event that tells of no job; returns its delivery.
+
+        Raises:
+            ServiceRefused: There is no such endpoint, or it is disabled.
+            ServiceUnreachable: Nobody answered.
+        """
+        path = f"{_endpoint_path(endpoint_id)}/test"
+        body: Mapping[str, Any] = self._transport.send("POST", path).json()
+        return body
+
     def models(self) -> Mapping[str, Any]:
         """Read which models there are."""
         return self._read("/v1/models")
@@ -255,6 +320,13 @@ class Client:
     def _read(self, path: str, **parameters: str) -> Mapping[str, Any]:
         body: Mapping[str, Any] = self._transport.send("GET", path, params=parameters).json()
         return body
+
+
+_ENDPOINTS = "/v1/webhook-endpoints"
+
+
+def _endpoint_path(endpoint_id: str) -> str:
+    return f"{_ENDPOINTS}/{quote(endpoint_id, safe='')}"
 
 
 def _path(job_id: str) -> str:

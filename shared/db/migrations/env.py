@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import shared.db.webhook_tables  # noqa: F401 - adds its tables to the metadata
 from shared.db.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)

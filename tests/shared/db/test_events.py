@@ -108,7 +108,8 @@ def test_a_disabled_receiver_gets_dead_deliveries(database: sa.Engine, make_job:
     jobs = JobRepository(database)
     job, _ = jobs.insert(make_job(webhook=Webhook(URL)))
     with database.begin() as connection:
-        connection.execute(sa.text("UPDATE webhook_endpoints SET disabled_at = now()"))
+        disable = "UPDATE webhook_endpoints SET disabled_at = now(), disabled_reason = 'gone'"
+        connection.execute(sa.text(disable))
     jobs.request_cancel("tenant", job.id)
     assert deliveries(database) == [("dead", "hooks.example.com:443")]
 
