@@ -11,7 +11,7 @@ import uuid_utils
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from api import catalogue, deliveries, health_routes, jobs, retries, uploads
+from api import catalogue, deliveries, health_routes, jobs, keys, retries, uploads
 from api.auth import authenticate
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
@@ -24,6 +24,7 @@ from api.request_id import RequestIds
 from api.services import Services
 from api.submission import Resolver
 from api.tokens import TokenCounter
+from api.upkeep import Upkeep
 from models import CATALOG
 from shared import crash_point
 from shared.catalog import Catalog
@@ -71,9 +72,10 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         uploads.router,
         deliveries.router,
         catalogue.router,
+        keys.router,
     ):
         app.include_router(
-            router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
+            router, dependencies=[Depends(authenticate)], responses=refusals(401, 403, 500, 503)
         )
     add_error_handlers(app)
     app.add_middleware(UnexpectedErrors)
@@ -96,12 +98,15 @@ def main(*, host: str, port: int) -> None:
     nudger = Nudger(DispatchRepository(database), queue)
 
     services = make_services(settings, database, queue, nudger)
+    upkeep = Upkeep([services.keyring.write_usage])
 
     @asynccontextmanager
     async def run_threads(_: FastAPI) -> AsyncIterator[None]:
         nudger.start()
         services.estimator.start()
+        upkeep.start()
         yield
+        upkeep.stop()
         services.estimator.stop()
         nudger.stop()
 
@@ -126,7 +131,7 @@ def make_services(
         ConfigurationError: The catalog or a tokenizer cannot be used.
     """
     catalog = Catalog.load(settings.catalog or CATALOG)
-    job_repository = JobRepository(database)
+    job_repository, key_repository = JobRepository(database), KeyRepository(database)
     store = ObjectStore(
         endpoint=settings.s3_endpoint,
         public_endpoint=settings.s3_public_endpoint,
@@ -142,7 +147,8 @@ def make_services(
         uploads=UploadRepository(database),
         deliveries=DeliveryLog(database),
         store=store,
-        keyring=Keyring(KeyRepository(database), now),
+        keys=key_repository,
+        keyring=Keyring(key_repository, now),
         renderer=JobRenderer(store, settings.link_ttl_s, now),
         health=Health(
             lambda: check_database(job_repository, database),

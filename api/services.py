@@ -12,6 +12,7 @@ from api.keyring import Keyring
 from api.submission import Resolver
 from shared.db.delivery_log import DeliveryLog
 from shared.db.jobs import JobRepository
+from shared.db.keys import KeyRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
@@ -27,6 +28,7 @@ class Services:
     uploads: UploadRepository
     deliveries: DeliveryLog
     store: ObjectStore
+    keys: KeyRepository
     keyring: Keyring
     renderer: JobRenderer
     health: Health

@@ -11,10 +11,11 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile as FormFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.openapi import refusals
 from api.problems import RequestRefused
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.db.uploads import Upload
 from shared.storage import upload_key
 
@@ -110,6 +111,7 @@ async def receive_file(request: Request) -> AsyncGenerator[UploadFile, None]:
 @router.post(
     "",
     status_code=201,
+    dependencies=[Depends(Requires(Scope.UPLOADS_WRITE))],
     responses=refusals(400, 413, 415),
     openapi_extra={"requestBody": _FORM},
 )

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from shared.access import NO_LIMITS, KeyLimits
 from shared.errors import ErrorCode
 from shared.request import GenerationRequest
 from shared.webhook import Webhook
@@ -108,6 +109,9 @@ class NewJob:
     webhook: Webhook | None = None
     #: The job that this one is another try of.
     retry_of: str | None = None
+    #: The API key that it comes with, and what that key may take.
+    key_id: str | None = None
+    limits: KeyLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared.db.deletions import delete_jobs
 from shared.db.outlook import join_outlook
+from shared.db.quotas import take_quota
 from shared.db.rows import read_artifacts, read_job, webhook_values
 from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
@@ -63,6 +64,7 @@ class JobRepository:
         Raises:
             Conflict: The idempotency key was used with another body.
             InvalidRequest: An upload that the request names is there no longer.
+            QuotaExceeded: Its key has too many jobs already.
         """
         now, not_before = sa.func.now(), sa.bindparam("not_before", new.request.not_before, _TIME)
         # Null is no time: what is left is the other one.
@@ -92,6 +94,7 @@ class JobRepository:
                 webhook=new.webhook and webhook_values(new.webhook),
                 endpoint_id=new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
                 retry_of=new.retry_of,
+                key_id=new.key_id,
             )
             # Waits for a concurrent insert of the same key, and then finds it below.
             .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
@@ -101,6 +104,7 @@ class JobRepository:
             lock_inputs(connection, new.tenant, new.request)
             if new.webhook is not None:
                 ensure_endpoint(connection, new.tenant, new.webhook.url)
+            take_quota(connection, new)
             while True:
                 is_replay = connection.execute(statement).scalar_one_or_none() is None
                 is_same_key = (

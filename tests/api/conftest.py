@@ -72,6 +72,7 @@ def api(
         uploads=UploadRepository(database),
         deliveries=DeliveryLog(database),
         store=store,
+        keys=KeyRepository(database),
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),

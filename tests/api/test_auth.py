@@ -18,12 +18,12 @@ def paths(api: Api) -> dict[str, dict]:
 def test_every_route_but_health_refuses_a_caller_without_a_key(api: Api) -> None:
     stranger = TestClient(api.client.app)
     closed = [
-        (method, path.replace("{job_id}", "job_0"))
+        (method, path.replace("{job_id}", "job_0").replace("{key_id}", "k"))
         for path, operations in paths(api).items()
         for method in operations
         if path not in OPEN
     ]
-    assert len(closed) == 13
+    assert len(closed) == 16
     for method, path in closed:
         answer = stranger.request(
             method, path, **({"json": {"prompt": "p"}} if method == "post" else {})

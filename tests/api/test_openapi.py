@@ -17,14 +17,15 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
     assert names == {
         "submit_job", "get_job", "list_jobs", "cancel_job", "delete_job", "retry_job",
         "list_attempts", "list_models", "list_presets", "list_samplers", "create_upload",
-        "list_deliveries", "redeliver", "check_alive", "check_ready",
+        "list_deliveries", "redeliver", "list_keys", "create_key", "revoke_key",
+        "check_alive", "check_ready",
     }  # fmt: skip
 
 
 def test_refusals_are_documented_as_problem_details(api: Api) -> None:
     document = describe(api)
     submit = document["paths"]["/v1/jobs"]["post"]["responses"]
-    assert set(submit) == {"202", "400", "401", "413", "415", "422", "500", "503"}
+    assert set(submit) == {"202", "400", "401", "403", "413", "415", "422", "429", "500", "503"}
     for status in set(submit) - {"202"}:
         assert submit[status]["content"] == {
             "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
