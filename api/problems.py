@@ -4,6 +4,7 @@ Two extension members serve clients of other APIs: `error` is what OpenAI's SDK 
 what fal's reads. Nothing here repeats what a caller sent.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -102,8 +103,10 @@ class Problem(BaseModel):
     request_id: str
     error: SdkError
     error_type: str
-    #: The limits that are used up.
-    violated_policies: Annotated[list[str], Field(serialization_alias="violated-policies")] = []
+    #: The limits that are used up; only there where some are.
+    violated_policies: Annotated[
+        list[str], Field(serialization_alias="violated-policies", exclude_if=operator.not_)
+    ] = []
 
 
 def render_problem(
