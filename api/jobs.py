@@ -6,7 +6,7 @@ import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.idempotency import read_key
@@ -15,6 +15,7 @@ from api.listing import Place, cut_page, read_filters, read_place
 from api.openapi import refusals
 from api.schemas import JobCreate
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.db.jobs import CancelOutcome, JobFilters
 from shared.errors import Conflict, NotFound
 from shared.job import Job
@@ -28,6 +29,10 @@ POLL_AFTER_S = 1
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
 
 
+_READ = [Depends(Requires(Scope.JOBS_READ))]
+_WRITE = [Depends(Requires(Scope.JOBS_WRITE))]
+
+
 class JobPage(BaseModel):
     """Jobs, newest first."""
 
@@ -36,7 +41,7 @@ class JobPage(BaseModel):
     has_more: bool
 
 
-@router.post("", status_code=202, responses=refusals(400, 413, 415, 422))
+@router.post("", status_code=202, dependencies=_WRITE, responses=refusals(400, 413, 415, 422))
 def submit_job(
     body: JobCreate, request: Request, response: Response, caller: Caller, services: ServicesOf
 ) -> JobBody:
@@ -50,7 +55,7 @@ def submit_job(
     return services.renderer.render(job)
 
 
-@router.get("/{job_id}", responses=refusals(404))
+@router.get("/{job_id}", dependencies=_READ, responses=refusals(404))
 def get_job(job_id: str, response: Response, caller: Caller, services: ServicesOf) -> JobBody:
     """Read a job."""
     job = services.jobs.get(caller.tenant, check_id(job_id))
@@ -58,7 +63,7 @@ def get_job(job_id: str, response: Response, caller: Caller, services: ServicesO
     return services.renderer.render(job)
 
 
-@router.get("", responses=refusals(400, 422))
+@router.get("", dependencies=_READ, responses=refusals(400, 422))
 def list_jobs(
     request: Request,
     response: Response,
@@ -79,7 +84,11 @@ def list_jobs(
     )
 
 
-@router.post("/{job_id}/cancel", responses={202: {"model": JobBody}, **refusals(404, 409)})
+@router.post(
+    "/{job_id}/cancel",
+    dependencies=_WRITE,
+    responses={202: {"model": JobBody}, **refusals(404, 409)},
+)
 def cancel_job(job_id: str, response: Response, caller: Caller, services: ServicesOf) -> JobBody:
     """Cancel a queued job (200), or ask a running one to stop (202)."""
     job, outcome = services.jobs.request_cancel(caller.tenant, check_id(job_id))
@@ -96,7 +105,7 @@ def cancel_job(job_id: str, response: Response, caller: Caller, services: Servic
     return services.renderer.render(job)
 
 
-@router.delete("/{job_id}", status_code=204, responses=refusals(404, 409))
+@router.delete("/{job_id}", status_code=204, dependencies=_WRITE, responses=refusals(404, 409))
 def delete_job(job_id: str, caller: Caller, services: ServicesOf) -> None:
     """Delete a job that has ended: prompt, metadata, results; links to them stop working soon."""
     services.jobs.delete(caller.tenant, check_id(job_id))

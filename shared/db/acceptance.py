@@ -31,6 +31,7 @@ def job_values(new: NewJob) -> dict[str, Any]:
         "webhook": new.webhook and webhook_values(new.webhook),
         "endpoint_id": new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
         "retry_of": new.retry_of,
+        "key_id": new.key_id,
         "batch_id": new.batch and new.batch.id,
         "batch_index": new.batch and new.batch.index,
     }

@@ -12,6 +12,7 @@ from shared.db.acceptance import job_values
 from shared.db.deletions import delete_jobs
 from shared.db.forecast import Forecast, forecast
 from shared.db.outlook import join_outlook
+from shared.db.quotas import take_quota
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
@@ -64,6 +65,7 @@ class JobRepository:
         Raises:
             Conflict: The idempotency key was used with another body.
             InvalidRequest: An upload that the request names is there no longer.
+            QuotaExceeded: Its key has too many jobs already.
         """
         statement = (
             insert(jobs)
@@ -76,6 +78,7 @@ class JobRepository:
             lock_inputs(connection, new.tenant, new.request)
             if new.webhook is not None:
                 ensure_endpoint(connection, new.tenant, new.webhook.url)
+            take_quota(connection, [new])
             while True:
                 is_replay = connection.execute(statement).scalar_one_or_none() is None
                 is_same_key = (
@@ -205,6 +208,12 @@ class JobRepository:
                 detail = f"the job is {job.status}; cancel it first, and wait until it has ended"
                 raise Conflict(detail, code="job_not_finished")
             # It has ended between the two looks.
+
+    def count_waiting(self, *, most: int) -> int:
+        """Count the queued jobs of all tenants, as far as `most`."""
+        queued = sa.select(1).where(jobs.c.status == JobStatus.QUEUED).limit(most).subquery()
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(queued)).scalar_one()
 
     def ping(self) -> None:
         """Raise SQLAlchemy's OperationalError if PostgreSQL does not answer."""
