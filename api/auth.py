@@ -28,8 +28,8 @@ async def authenticate(
     request: Request,
     services: ServicesOf,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> Principal:
-    """Return the owner of the request's key.
+) -> None:
+    """Find out whose key the request has, for all that ask for the `Caller` after it.
 
     Raises:
         Unauthorized: There is no key, or it is not valid.
@@ -52,11 +52,17 @@ async def authenticate(
         if rate is not None:
             tell_rate(request.scope, rate)
             refuse_over(rate)
+    request.state.caller = principal
+
+
+async def get_caller(request: Request) -> Principal:
+    """Return the owner of the request's key; every router authenticates before anything else."""
+    principal: Principal = request.state.caller
     return principal
 
 
-#: The caller of a route; the router asks for it too, so that no route can forget to.
-Caller = Annotated[Principal, Depends(authenticate)]
+#: The caller of a route. To depend on `authenticate` itself would be to solve all of it again.
+Caller = Annotated[Principal, Depends(get_caller)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,13 @@ class Requires:
 
     scope: Scope
 
-    async def __call__(self, caller: Caller) -> None:
+    async def __call__(self, request: Request) -> None:
         """Let a caller pass.
 
         Raises:
             Forbidden: The key is not for this.
         """
-        if not caller.may(self.scope):
+        if not (await get_caller(request)).may(self.scope):
             raise Forbidden(f"this needs a key with the scope {self.scope}")
 
 
