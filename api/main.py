@@ -34,6 +34,8 @@ from api.health import Health, check_database
 from api.hub import JobHub
 from api.keyring import Keyring
 from api.nudger import Nudger
+from api.openai import routes as openai_routes
+from api.openai.pictures import Reader
 from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
 from api.presets import PresetBook
 from api.request_id import RequestIds
@@ -69,8 +71,16 @@ POOL_SIZE = 10
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastAPI:
-    """Make the application; it owns nothing that it is not given."""
+def create_app(
+    services: Services,
+    *,
+    openai: bool = True,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """Make the application; it owns nothing that it is not given.
+
+    `openai` says whether its API is spoken too.
+    """
     app = FastAPI(
         title="LatentQ",
         version=version("latentq"),
@@ -87,6 +97,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         telemetry={"logs": False},
     )
     app.state.services = services
+    app.state.reader = Reader()
     app.include_router(health_routes.router)
     app.include_router(problem_routes.router, responses=refusals(500))
     for router in (
@@ -102,6 +113,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         endpoints.router,
         catalogue.router,
         preset_routes.router,
+        *([openai_routes.router] if openai else []),
     ):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
@@ -139,7 +151,7 @@ def main(*, host: str, port: int) -> None:
         services.estimator.stop()
         nudger.stop()
 
-    app = create_app(services, lifespan=run_threads)
+    app = create_app(services, openai=settings.openai, lifespan=run_threads)
     Server(app, services.hub, host=host, port=port).serve_until_stopped()
 
 

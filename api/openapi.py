@@ -18,6 +18,7 @@ TAGS = [
     {"name": "uploads", "description": "Pictures for jobs to start from"},
     {"name": "webhooks", "description": "Who is told of what becomes of jobs, and what was told"},
     {"name": "catalog", "description": "What can be asked for"},
+    {"name": "openai", "description": "OpenAI's Images API over the same jobs"},
     {"name": "problems", "description": "What refusals mean"},
     {"name": "health", "description": "For whoever watches the process"},
 ]

@@ -16,7 +16,7 @@ from api.openapi import refusals
 from api.pictures import MAX_UPLOAD_BYTES, UploadBody, show_upload, store_picture
 from api.problems import RequestRefused
 from api.services import ServicesOf
-from api.validation import explain
+from api.validation import explain_body
 
 FIELD = "file"
 
@@ -97,8 +97,7 @@ async def _read_description(request: Request) -> UploadCreate:
     try:
         return UploadCreate.model_validate(document, from_attributes=True)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        raise explain([{**one, "loc": ("body", *one["loc"])} for one in found]) from error
+        raise explain_body(error) from error
 
 
 @router.post(

@@ -110,6 +110,8 @@ class ApiSettings(
 
     #: How long a presigned link works, in seconds.
     link_ttl_s: int = Field(default=3600, ge=60, le=604_800)
+    #: Whether OpenAI's Images API is spoken under `/openai/v1`.
+    openai: bool = True
 
 
 class WorkerSettings(

@@ -1,0 +1,126 @@
+"""Make a job and hold its request until it has ended."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+
+from api.auth import Caller
+from api.cancellation import cancel
+from api.hub import Watch
+from api.idempotency import read_key
+from api.intake import accept, prepare
+from api.openai.order import Order
+from api.problems import RequestRefused, note_job
+from api.services import Services, ServicesOf
+from api.waiting import wait_for_end, watching
+from shared.db.keys import Principal
+from shared.db.session import DATABASE_AWAY
+from shared.errors import ErrorCode, InvalidRequest, LatentqError, ServiceUnavailable
+from shared.job import Job, JobStatus
+
+#: The longest that a request is held, in seconds: OpenAI's SDK gives up after 600.
+MAX_WAIT_S = 540.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A request that waits for its job."""
+
+    services: Services
+    caller: Principal
+    request: Request
+    watch: Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The job of a request."""
+
+    job: Job
+    #: An Idempotency-Key of another request made it.
+    is_replay: bool
+
+
+async def hold(request: Request, caller: Caller, services: ServicesOf) -> AsyncIterator[Held]:
+    """Let a request wait until it is answered; refused, if at all, before there is a job.
+
+    Raises:
+        RequestRefused: Too many requests of the key wait.
+        ServiceUnavailable: Too many requests wait in this process.
+    """
+    async with watching(services, caller, request) as watch:
+        yield Held(services, caller, request, watch)
+
+
+HeldRequest = Annotated[Held, Depends(hold)]
+
+
+async def make_job(held: Held, order: Order) -> Made:
+    """Store the job of a request, or find the one that its Idempotency-Key made.
+
+    Raises:
+        Conflict: The key came with another body.
+        InvalidRequest: It cannot be served.
+    """
+
+    def enter() -> tuple[Job, bool]:
+        key = read_key(held.request)
+        try:
+            new = prepare(held.services, held.caller, order.job, idempotency_key=key)
+            return accept(held.services, new)
+        except InvalidRequest as refusal:
+            raise order.translation.rename(refusal) from refusal
+
+    made = Made(*await run_in_threadpool(enter))
+    note_job(held.request, made.job.id)
+    return made
+
+
+async def wait_until_ended(held: Held, made: Made, *, wait_s: float) -> Job:
+    """Return the job as it stands when it has ended or time is up.
+
+    If the client goes away before, the job is canceled, unless another request made it.
+
+    Raises:
+        ServiceUnavailable: The service stops, or the client is gone.
+    """
+    job = await wait_for_end(held.services, held.watch, held.caller, made.job, wait_s=wait_s)
+    if job.status.is_terminal or not held.watch.is_over:
+        return job
+    if not made.is_replay and await held.request.is_disconnected():
+        await _give_up(held, job)
+    raise ServiceUnavailable("the service stops; the job goes on")
+
+
+def check_success(job: Job) -> None:
+    """Raise what a job ended with, if it is not success.
+
+    Raises:
+        InvalidRequest: What it was given cannot be used.
+        RequestRefused: It failed, was canceled, or has not ended.
+    """
+    match job.status:
+        case JobStatus.SUCCEEDED:
+            return
+        case JobStatus.FAILED if job.error_code is ErrorCode.INVALID_INPUT:
+            raise RequestRefused(job.error_message or "", code="unusable_input")
+        case JobStatus.FAILED:
+            raise RequestRefused(f"{job.error_code}: {job.error_message}", code="job_failed")
+        case JobStatus.CANCELED:
+            raise RequestRefused("the job was canceled", code="job_canceled")
+        case _:
+            detail = f"the job has not ended within {MAX_WAIT_S:,.0f} s; it goes on"
+            raise RequestRefused(detail, code="timeout")
+
+
+async def _give_up(held: Held, job: Job) -> None:
+    try:
+        await run_in_threadpool(cancel, held.services, held.caller.tenant, job.id)
+    except (LatentqError, *DATABASE_AWAY) as error:
+        log.warning("job_not_canceled", job_id=job.id, error=type(error).__name__)
