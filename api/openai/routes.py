@@ -3,9 +3,11 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.body import JsonRoute
 from api.caching import forbid_caching
+from api.openai.edits import EDIT_FORM, EditForm, read_edit
 from api.openai.order import Order, read_order
 from api.openai.pictures import EventStream, Reader, show_images, stream_images
 from api.openai.schemas import ImageCreate, ImagesBody, OpenAiModel, OpenAiModelList
@@ -41,6 +43,22 @@ async def generate_images(
     """
     order = read_order(body, Translation())
     kind = "image_generation" if body.stream else None
+    return await _serve(request, response, held, order, kind=kind)
+
+
+@router.post(
+    "/images/edits",
+    response_model=ImagesBody,
+    response_model_exclude_none=True,
+    responses={**_STREAM, **refusals(400, 409, 413, 415, 422, 429, 504)},
+    openapi_extra={"requestBody": EDIT_FORM},
+)
+async def edit_images(
+    edit: EditForm, request: Request, response: Response, held: HeldRequest
+) -> ImagesBody | Response:
+    """Make pictures that start from one, where a mask is white or everywhere, and wait for them."""
+    order = await run_in_threadpool(read_edit, held.services, held.caller.tenant, edit)
+    kind = "image_edit" if edit.body.stream else None
     return await _serve(request, response, held, order, kind=kind)
 
 

@@ -121,5 +121,6 @@ def live(api: Api, real_store: ObjectStore, clock: Clock) -> Iterator[Live]:
         api.services, store=real_store, renderer=JobRenderer(real_store, LINK_TTL_S, clock)
     )
     leases = LeaseRepository(api.database, lease_s=60)
-    with listening(api), serve(create_app(services)) as url:
-        yield Live(api, real_store, leases, url, key)
+    statuses: list[int] = []
+    with listening(api), serve(create_app(services), statuses) as url:
+        yield Live(api, real_store, leases, url, key, statuses)

@@ -26,7 +26,7 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
         "get_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint",
         "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",
         "check_alive", "check_ready", "explain_problem_type",
-        "generate_images", "list_openai_models", "get_openai_model",
+        "generate_images", "edit_images", "list_openai_models", "get_openai_model",
         "estimate_job", "submit_batch", "submit_sweep", "get_preset", "put_preset", "delete_preset",
     }  # fmt: skip
 
