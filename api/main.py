@@ -38,6 +38,9 @@ from api.openai import routes as openai_routes
 from api.openai.pictures import Reader
 from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
 from api.presets import PresetBook
+from api.replicate import files as replicate_files
+from api.replicate import models as replicate_models
+from api.replicate import predictions
 from api.request_id import RequestIds
 from api.server import Server
 from api.services import Services
@@ -58,6 +61,7 @@ from shared.db.keys import KeyRepository
 from shared.db.presets import PresetRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
+from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
 from shared.queue import JobQueue
 from shared.request import SEED_LIMIT
@@ -68,6 +72,8 @@ from shared.telemetry import configure_logging
 #: Connections that are kept; as many again under load.
 POOL_SIZE = 10
 
+REPLICATE_ROUTERS = (predictions.router, replicate_models.router, replicate_files.router)
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -75,11 +81,12 @@ def create_app(
     services: Services,
     *,
     openai: bool = True,
+    replicate: bool = True,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """Make the application; it owns nothing that it is not given.
 
-    `openai` says whether its API is spoken too.
+    `openai` and `replicate` say whether their APIs are spoken too.
     """
     app = FastAPI(
         title="LatentQ",
@@ -114,6 +121,7 @@ def create_app(
         catalogue.router,
         preset_routes.router,
         *([openai_routes.router] if openai else []),
+        *(REPLICATE_ROUTERS if replicate else []),
     ):
         app.include_router(
             router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
@@ -151,7 +159,9 @@ def main(*, host: str, port: int) -> None:
         services.estimator.stop()
         nudger.stop()
 
-    app = create_app(services, openai=settings.openai, lifespan=run_threads)
+    app = create_app(
+        services, openai=settings.openai, replicate=settings.replicate, lifespan=run_threads
+    )
     Server(app, services.hub, host=host, port=port).serve_until_stopped()
 
 
@@ -183,6 +193,7 @@ def make_services(
         presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
+        webhook_secrets=WebhookSecretRepository(database),
         store=store,
         keyring=Keyring(KeyRepository(database), now),
         renderer=JobRenderer(store, settings.link_ttl_s, now),

@@ -19,6 +19,7 @@ TAGS = [
     {"name": "webhooks", "description": "Who is told of what becomes of jobs, and what was told"},
     {"name": "catalog", "description": "What can be asked for"},
     {"name": "openai", "description": "OpenAI's Images API over the same jobs"},
+    {"name": "replicate", "description": "Replicate's predictions API over the same jobs"},
     {"name": "problems", "description": "What refusals mean"},
     {"name": "health", "description": "For whoever watches the process"},
 ]

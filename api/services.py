@@ -18,6 +18,7 @@ from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
+from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
 
@@ -35,6 +36,7 @@ class Services:
     presets: PresetRepository
     deliveries: DeliveryLog
     endpoints: EndpointRepository
+    webhook_secrets: WebhookSecretRepository
     store: ObjectStore
     keyring: Keyring
     renderer: JobRenderer

@@ -31,7 +31,10 @@ class Translation:
         self._ignored: list[str] = []
 
     def put(self, name: str, value: Any, *, said_as: str | None = None) -> None:
-        """Set a field of the job; null is as good as absent."""
+        """Set a field of the job; null is as good as absent.
+
+        `said_as` is its name where the fields stand, or the pointer of one that stands elsewhere.
+        """
         said_as = said_as or name
         if value is None:
             return
@@ -41,10 +44,12 @@ class Translation:
         self._values[name] = value
         self._names.setdefault(name, said_as)
 
-    def put_all(self, fields: Mapping[str, Any]) -> None:
-        """Set all fields that are ours or diffusers', and note the others as ignored."""
+    def put_all(
+        self, fields: Mapping[str, Any], *, names: Mapping[str, str] = DIFFUSERS_NAMES
+    ) -> None:
+        """Set all fields that are ours or have one of these names; note the others as ignored."""
         for said_as, value in fields.items():
-            name = DIFFUSERS_NAMES.get(said_as, said_as)
+            name = names.get(said_as, said_as)
             if name not in JobCreate.model_fields:
                 self.ignore(said_as)
             elif said_as == "guidance_scale":
@@ -58,7 +63,7 @@ class Translation:
 
     def refuse(self, said_as: str, detail: str) -> None:
         """Note that a field cannot stay as it is."""
-        self._problems.append(FieldProblem(f"{self._pointer}/{said_as}", detail))
+        self._problems.append(FieldProblem(self._point(said_as), detail))
 
     def read(self) -> JobCreate:
         """Return the job's body.
@@ -89,10 +94,13 @@ class Translation:
         return warnings
 
     def _rename(self, pointer: str) -> str:
-        mark, *path = pointer.split("/")
-        if path:
-            path[0] = self._names.get(path[0], path[0])
-        return "/".join([self._pointer if mark == "#" else mark, *path])
+        _, *path = pointer.split("/")
+        if not path:
+            return self._pointer
+        return "/".join([self._point(self._names.get(path[0], path[0])), *path[1:]])
+
+    def _point(self, said_as: str) -> str:
+        return said_as if said_as.startswith("#") else f"{self._pointer}/{said_as}"
 
 
 def _translate_scale(value: Any, *, strict: bool) -> Any:

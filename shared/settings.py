@@ -112,6 +112,8 @@ class ApiSettings(
     link_ttl_s: int = Field(default=3600, ge=60, le=604_800)
     #: Whether OpenAI's Images API is spoken under `/openai/v1`.
     openai: bool = True
+    #: Whether Replicate's predictions API is spoken under `/replicate/v1`.
+    replicate: bool = True
 
 
 class WorkerSettings(

@@ -7,21 +7,18 @@ from collections.abc import AsyncIterator
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from api.error_handlers import name_problem
+from api.holding import PING_S, Held
 from api.openai.order import Order
 from api.openai.schemas import CompletedEvent, ImageBody, ImagesBody
-from api.openai.wait import MAX_WAIT_S, Held, Made, check_success, wait_until_ended
+from api.openai.wait import MAX_WAIT_S, Made, check_success, wait_until_ended
 from api.problems import show_sdk_error
 from api.services import Services
 from shared.job import Artifact, Job
 
 #: Files that one process reads at a time: each is held in memory, and a third more for its text.
 READS_AT_ONCE = 4
-#: How often a stream without news says that it goes on, in seconds.
-PING_S = 15.0
 
 
 class Reader:
@@ -42,23 +39,6 @@ class Reader:
 
         async with self._turns:
             return await run_in_threadpool(encode)
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events that go on until they end by themselves.
-
-    The framework's stream is broken off when its client goes away, and could then do nothing more.
-    """
-
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, headers=headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send all events."""
-        await self.stream_response(send)
 
 
 async def show_images(held: Held, order: Order, job: Job, reader: Reader) -> ImagesBody:

@@ -7,11 +7,12 @@ from fastapi.concurrency import run_in_threadpool
 
 from api.body import JsonRoute
 from api.caching import forbid_caching
+from api.holding import EventStream, Held, HeldRequest
 from api.openai.edits import EDIT_FORM, EditForm, read_edit
 from api.openai.order import Order, read_order
-from api.openai.pictures import EventStream, Reader, show_images, stream_images
+from api.openai.pictures import Reader, show_images, stream_images
 from api.openai.schemas import ImageCreate, ImagesBody, OpenAiModel, OpenAiModelList
-from api.openai.wait import MAX_WAIT_S, Held, HeldRequest, check_success, make_job, wait_until_ended
+from api.openai.wait import MAX_WAIT_S, check_success, make_job, wait_until_ended
 from api.openapi import refusals
 from api.services import ServicesOf
 from api.translation import Translation

@@ -1,23 +1,17 @@
 """Make a job and hold its request until it has ended."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
-from api.auth import Caller
 from api.cancellation import cancel
-from api.hub import Watch
+from api.holding import Held
 from api.idempotency import read_key
 from api.intake import accept, prepare
 from api.openai.order import Order
 from api.problems import RequestRefused, note_job
-from api.services import Services, ServicesOf
-from api.waiting import wait_for_end, watching
-from shared.db.keys import Principal
+from api.waiting import wait_for_end
 from shared.db.session import DATABASE_AWAY
 from shared.errors import ErrorCode, InvalidRequest, LatentqError, ServiceUnavailable
 from shared.job import Job, JobStatus
@@ -29,36 +23,12 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A request that waits for its job."""
-
-    services: Services
-    caller: Principal
-    request: Request
-    watch: Watch
-
-
-@dataclass(frozen=True, slots=True)
 class Made:
     """The job of a request."""
 
     job: Job
     #: An Idempotency-Key of another request made it.
     is_replay: bool
-
-
-async def hold(request: Request, caller: Caller, services: ServicesOf) -> AsyncIterator[Held]:
-    """Let a request wait until it is answered; refused, if at all, before there is a job.
-
-    Raises:
-        RequestRefused: Too many requests of the key wait.
-        ServiceUnavailable: Too many requests wait in this process.
-    """
-    async with watching(services, caller, request) as watch:
-        yield Held(services, caller, request, watch)
-
-
-HeldRequest = Annotated[Held, Depends(hold)]
 
 
 async def make_job(held: Held, order: Order) -> Made:

@@ -28,6 +28,7 @@ from shared.db.keys import KeyRepository, mint_key
 from shared.db.leases import LeaseRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
+from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api, Clock
@@ -97,6 +98,7 @@ def api(
         presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
+        webhook_secrets=WebhookSecretRepository(database),
         store=store,
         keyring=Keyring(KeyRepository(database), clock),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
