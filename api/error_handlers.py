@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.events import StreamIsOver
 from api.problems import render_problem
 from api.validation import explain
-from shared.errors import InvalidRequest, LatentqError, StorageUnavailable
+from shared.errors import InvalidRequest, LatentqError, QuotaExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +29,11 @@ _UNEXPECTED = "the log of the service tells more under this request's id"
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every expected exception as a problem."""
     app.exception_handler(LatentqError)(_answer_error)
+    app.exception_handler(QuotaExceeded)(_answer_quota)
     app.exception_handler(StorageUnavailable)(_answer_store_away)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
+    app.exception_handler(StreamIsOver)(_answer_nothing)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
         app.exception_handler(lost)(_answer_database_away)
 
@@ -92,6 +95,16 @@ async def _answer_error(request: Request, error: LatentqError) -> Response:
     return render_problem(request, error.code, error.detail, problems=problems)
 
 
+async def _answer_quota(request: Request, error: QuotaExceeded) -> Response:
+    return render_problem(
+        request,
+        error.code,
+        error.detail,
+        policies=error.policies,
+        retry_after_s=error.retry_after_s,
+    )
+
+
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
     return await _answer_error(request, explain(error.errors()))
 
@@ -101,6 +114,10 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     answer = render_problem(request, code, error.detail)
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def _answer_nothing(_request: Request, _over: Exception) -> Response:
+    return Response(status_code=204)
 
 
 async def _answer_store_away(request: Request, error: StorageUnavailable) -> Response:

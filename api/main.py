@@ -17,9 +17,11 @@ from api import (
     deliveries,
     endpoints,
     estimates,
+    events,
     health_routes,
     incoming,
     jobs,
+    keys,
     messages,
     preset_routes,
     problem_routes,
@@ -27,7 +29,9 @@ from api import (
     sweeps,
     uploads,
 )
+from api.admission import Admission
 from api.auth import authenticate
+from api.edge_headers import EdgeHeaders
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
 from api.health import Health, check_database
@@ -38,14 +42,17 @@ from api.openai import routes as openai_routes
 from api.openai.pictures import Reader
 from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
 from api.presets import PresetBook
+from api.rates import Rates
 from api.replicate import files as replicate_files
 from api.replicate import models as replicate_models
 from api.replicate import predictions
 from api.request_id import RequestIds
 from api.server import Server
 from api.services import Services
+from api.strangers import Strangers
 from api.submission import Resolver
 from api.tokens import TokenCounter
+from api.upkeep import Upkeep
 from models import CATALOG
 from shared import crash_point
 from shared.catalog import Catalog
@@ -63,7 +70,7 @@ from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
 from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
-from shared.queue import JobQueue
+from shared.queue import JobQueue, PreviewFeed
 from shared.request import SEED_LIMIT
 from shared.settings import ApiSettings
 from shared.storage import ObjectStore
@@ -109,6 +116,7 @@ def create_app(
     app.include_router(problem_routes.router, responses=refusals(500))
     for router in (
         jobs.router,
+        events.router,
         retries.router,
         artifacts.router,
         estimates.router,
@@ -120,14 +128,18 @@ def create_app(
         endpoints.router,
         catalogue.router,
         preset_routes.router,
+        keys.router,
         *([openai_routes.router] if openai else []),
         *(REPLICATE_ROUTERS if replicate else []),
     ):
         app.include_router(
-            router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
+            router,
+            dependencies=[Depends(authenticate)],
+            responses=refusals(401, 403, 429, 500, 503),
         )
     add_error_handlers(app)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(EdgeHeaders)
     app.add_middleware(RequestIds)
     describe(app)
     return app
@@ -148,14 +160,18 @@ def main(*, host: str, port: int) -> None:
 
     services = make_services(settings, database, queue, nudger)
     listener = ChangeListener(database, services.hub.wake, services.hub.wake_all)
+    upkeep = Upkeep([services.admission.refresh, services.keyring.write_usage])
 
     @asynccontextmanager
     async def run_threads(_: FastAPI) -> AsyncIterator[None]:
         nudger.start()
         services.estimator.start()
         listener.start()
+        upkeep.start()
         yield
         listener.stop()
+        upkeep.stop()
+        services.rates.close()
         services.estimator.stop()
         nudger.stop()
 
@@ -174,7 +190,7 @@ def make_services(
         ConfigurationError: The catalog or a tokenizer cannot be used.
     """
     catalog = Catalog.load(settings.catalog or CATALOG)
-    job_repository = JobRepository(database)
+    job_repository, key_repository = JobRepository(database), KeyRepository(database)
     store = ObjectStore(
         endpoint=settings.s3_endpoint,
         public_endpoint=settings.s3_public_endpoint,
@@ -195,13 +211,18 @@ def make_services(
         endpoints=EndpointRepository(database),
         webhook_secrets=WebhookSecretRepository(database),
         store=store,
-        keyring=Keyring(KeyRepository(database), now),
+        keys=key_repository,
+        keyring=Keyring(key_repository, now),
+        rates=Rates(settings.redis_url.get_secret_value()),
+        strangers=Strangers(),
+        admission=Admission(job_repository, max_waiting=settings.max_queue_depth),
         renderer=JobRenderer(store, settings.link_ttl_s, now),
         health=Health(
             lambda: check_database(job_repository, database),
             {"redis": queue.ping, "s3": store.ping},
         ),
         hub=JobHub(),
+        previews=PreviewFeed(settings.redis_url.get_secret_value()),
         new_job_id=new_job_id,
         new_batch_id=new_batch_id,
         nudge=nudger.nudge,

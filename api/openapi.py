@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from api.examples import EXAMPLES
 from api.problems import MEDIA_TYPE, Problem
 
+_EVENT_STREAM = "text/event-stream"
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
 #: What the document says of each group of operations, in this order.
 TAGS = [
@@ -20,6 +21,7 @@ TAGS = [
     {"name": "catalog", "description": "What can be asked for"},
     {"name": "openai", "description": "OpenAI's Images API over the same jobs"},
     {"name": "replicate", "description": "Replicate's predictions API over the same jobs"},
+    {"name": "keys", "description": "Who may use the service, for what and how much"},
     {"name": "problems", "description": "What refusals mean"},
     {"name": "health", "description": "For whoever watches the process"},
 ]
@@ -63,12 +65,28 @@ def describe(app: FastAPI) -> None:
 
 def _correct(responses: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for status, answer in responses.items():
-        content = answer.get("content", {}).get("application/json")
-        if content is None or int(status) < 400:
-            yield status, answer
+        if "content" not in answer or status == "default" or int(status) < 400:
+            yield status, _as_3_1(answer)
             continue
-        if not content["schema"]["$ref"].endswith(_FRAMEWORKS_OWN):
+        # Of the media type of the route's other answers.
+        (content,) = answer["content"].values()
+        schema = content["schema"].get("$ref", "")
+        if schema.endswith(Problem.__name__):
             yield status, answer | {"content": {MEDIA_TYPE: content}}
+        elif not schema.endswith(_FRAMEWORKS_OWN):
+            yield status, answer
+
+
+def _as_3_1(answer: dict[str, Any]) -> dict[str, Any]:
+    """Write what a stream is made of so that a reader of OpenAPI 3.1 takes it.
+
+    The framework writes `itemSchema`, which only 3.2 knows, into a document that says it is 3.1.
+    """
+    stream = answer.get("content", {}).get(_EVENT_STREAM)
+    if stream is None or "itemSchema" not in stream:
+        return answer
+    told = {"schema": {"type": "string"}, "x-item-schema": stream["itemSchema"]}
+    return answer | {"content": {_EVENT_STREAM: told}}
 
 
 def _add_examples(operation: dict[str, Any]) -> None:

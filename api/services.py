@@ -6,20 +6,25 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.admission import Admission
 from api.estimator import Estimator
 from api.health import Health
 from api.hub import JobHub
 from api.keyring import Keyring
+from api.rates import Rates
+from api.strangers import Strangers
 from api.submission import Resolver
 from shared.db.batches import BatchRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.endpoints import EndpointRepository
 from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
+from shared.db.keys import KeyRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
+from shared.queue import PreviewFeed
 from shared.storage import ObjectStore
 
 
@@ -38,10 +43,15 @@ class Services:
     endpoints: EndpointRepository
     webhook_secrets: WebhookSecretRepository
     store: ObjectStore
+    keys: KeyRepository
     keyring: Keyring
+    rates: Rates
+    strangers: Strangers
+    admission: Admission
     renderer: JobRenderer
     health: Health
     hub: JobHub
+    previews: PreviewFeed
     new_job_id: Callable[[], str]
     new_batch_id: Callable[[], str]
     #: Says that a job waits; called after the commit.

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response, UploadFile
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile as FormFile
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import MAX_BODY_BYTES, JsonRequest
 from api.caching import forbid_storing
 from api.forms import MEDIA_TYPE, media_type_of, reading_form
@@ -17,6 +17,7 @@ from api.pictures import UploadBody, show_upload, store_picture
 from api.problems import RequestRefused
 from api.services import ServicesOf
 from api.validation import explain_body
+from shared.access import Scope
 
 FIELD = "file"
 _EXPECTED = f"send a form of one file, in the field {FIELD!r}, and nothing else"
@@ -74,6 +75,7 @@ async def _read_description(request: Request) -> UploadCreate:
 @router.post(
     "",
     status_code=201,
+    dependencies=[Depends(Requires(Scope.UPLOADS_WRITE))],
     responses=refusals(400, 413, 415, 422),
     openapi_extra={"requestBody": _BODY},
 )

@@ -114,6 +114,8 @@ class ApiSettings(
     openai: bool = True
     #: Whether Replicate's predictions API is spoken under `/replicate/v1`.
     replicate: bool = True
+    #: How many jobs may wait before submissions are refused with 503.
+    max_queue_depth: int = Field(default=100_000, ge=1, le=100_000_000)
 
 
 class WorkerSettings(

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from api.auth import Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.holding import EventStream, Held, HeldRequest
@@ -16,6 +17,7 @@ from api.openai.wait import MAX_WAIT_S, check_success, make_job, wait_until_ende
 from api.openapi import refusals
 from api.services import ServicesOf
 from api.translation import Translation
+from shared.access import Scope
 from shared.errors import NotFound
 
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -25,11 +27,14 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     }
 }
 
+_MODELS = [Depends(Requires(Scope.MODELS_READ))]
+
 router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=JsonRoute)
 
 
 @router.post(
     "/images/generations",
+    dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
     response_model=ImagesBody,
     response_model_exclude_none=True,
     responses={**_STREAM, **refusals(400, 409, 413, 415, 422, 429, 504)},
@@ -49,6 +54,7 @@ async def generate_images(
 
 @router.post(
     "/images/edits",
+    dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
     response_model=ImagesBody,
     response_model_exclude_none=True,
     responses={**_STREAM, **refusals(400, 409, 413, 415, 422, 429, 504)},
@@ -63,13 +69,13 @@ async def edit_images(
     return await _serve(request, response, held, order, kind=kind)
 
 
-@router.get("/models")
+@router.get("/models", dependencies=_MODELS)
 def list_openai_models(services: ServicesOf) -> OpenAiModelList:
     """Read which models there are."""
     return OpenAiModelList(data=[OpenAiModel(id=spec.id) for spec in services.resolver.catalog])
 
 
-@router.get("/models/{model}", responses=refusals(404))
+@router.get("/models/{model}", dependencies=_MODELS, responses=refusals(404))
 def get_openai_model(model: str, services: ServicesOf) -> OpenAiModel:
     """Read that there is a model."""
     if services.resolver.catalog.get(model) is None:

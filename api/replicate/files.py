@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import UploadFile
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.forms import reading_form
 from api.openapi import refusals
 from api.pictures import store_picture
@@ -18,6 +18,7 @@ from api.problems import RequestRefused
 from api.replicate.place import BaseUrl
 from api.replicate.schemas import FileBody, FileUrls
 from api.services import Services, ServicesOf
+from shared.access import Scope
 from shared.db.uploads import Upload
 from shared.errors import NotFound
 
@@ -42,7 +43,11 @@ _FORM: dict[str, Any] = {
     },
 }
 
-router = APIRouter(prefix="/replicate/v1/files", tags=["replicate"])
+router = APIRouter(
+    prefix="/replicate/v1/files",
+    tags=["replicate"],
+    dependencies=[Depends(Requires(Scope.UPLOADS_WRITE))],
+)
 
 
 async def receive_content(request: Request) -> AsyncIterator[UploadFile]:

@@ -2,18 +2,24 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic.json_schema import models_json_schema
 
+from api.auth import Requires
 from api.openapi import refusals
 from api.replicate.place import BaseUrl
 from api.replicate.schemas import ReplicateModel, VersionBody
 from api.schemas import JobCreate
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.catalog import Catalog, ModelSpec
 from shared.errors import FieldProblem, InvalidRequest, NotFound
 
-router = APIRouter(prefix="/replicate/v1/models", tags=["replicate"])
+router = APIRouter(
+    prefix="/replicate/v1/models",
+    tags=["replicate"],
+    dependencies=[Depends(Requires(Scope.MODELS_READ))],
+)
 
 
 @router.get("/{owner}/{name}", responses=refusals(404))

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching, forbid_storing
 from api.cancellation import cancel
@@ -26,6 +26,7 @@ from api.replicate.schemas import (
 from api.replicate.stream import stream_prediction
 from api.services import Services, ServicesOf
 from api.waiting import wait_for_end
+from shared.access import Scope
 from shared.db.jobs import JobFilters
 from shared.job import Job
 from shared.prediction import PredictionBody, show_prediction
@@ -45,10 +46,12 @@ class PredictionRoute(JsonRoute):
 
 
 router = APIRouter(prefix="/replicate/v1", tags=["replicate"], route_class=PredictionRoute)
+_READ = [Depends(Requires(Scope.JOBS_READ))]
+_WRITE = [Depends(Requires(Scope.JOBS_WRITE))]
 _REFUSALS = refusals(400, 413, 415, 422, 429)
 
 
-@router.post("/predictions", status_code=201, responses=_REFUSALS)
+@router.post("/predictions", status_code=201, dependencies=_WRITE, responses=_REFUSALS)
 async def create_prediction(
     body: PredictionCreate,
     request: Request,
@@ -69,7 +72,10 @@ async def create_prediction(
 
 
 @router.post(
-    "/models/{owner}/{name}/predictions", status_code=201, responses={**_REFUSALS, **refusals(404)}
+    "/models/{owner}/{name}/predictions",
+    status_code=201,
+    dependencies=_WRITE,
+    responses={**_REFUSALS, **refusals(404)},
 )
 async def create_model_prediction(  # noqa: PLR0913 - as above
     owner: str,  # noqa: ARG001 - whoever it is
@@ -88,7 +94,7 @@ async def create_model_prediction(  # noqa: PLR0913 - as above
     return await _create(request, response, held, prediction, wait_s=preferences.wait_s)
 
 
-@router.get("/predictions", responses=refusals(400, 422))
+@router.get("/predictions", dependencies=_READ, responses=refusals(400, 422))
 def list_predictions(
     request: Request,
     response: Response,
@@ -109,7 +115,7 @@ def list_predictions(
     )
 
 
-@router.get("/predictions/{prediction_id}", responses=refusals(404))
+@router.get("/predictions/{prediction_id}", dependencies=_READ, responses=refusals(404))
 def get_prediction(
     prediction_id: str,
     response: Response,
@@ -123,7 +129,7 @@ def get_prediction(
     return _show(services, job, base_url)
 
 
-@router.post("/predictions/{prediction_id}/cancel", responses=refusals(404))
+@router.post("/predictions/{prediction_id}/cancel", dependencies=_WRITE, responses=refusals(404))
 def cancel_prediction(
     prediction_id: str,
     response: Response,
@@ -139,6 +145,7 @@ def cancel_prediction(
 
 @router.get(
     "/predictions/{prediction_id}/stream",
+    dependencies=_READ,
     response_class=EventStream,
     responses={
         200: {
@@ -155,7 +162,7 @@ async def follow_prediction(prediction_id: str, held: HeldRequest, base_url: Bas
     return EventStream(stream_prediction(held, job, _ref_of(held.services, job, base_url)))
 
 
-@router.get("/webhooks/default/secret")
+@router.get("/webhooks/default/secret", dependencies=[Depends(Requires(Scope.WEBHOOKS_READ))])
 def get_default_secret(response: Response, caller: Caller, services: ServicesOf) -> SigningSecret:
     """Read what messages to receivers that predictions name are signed with."""
     forbid_storing(response)

@@ -6,13 +6,16 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from api.admission import Admission
 from api.estimator import Estimator
 from api.health import Health
 from api.hub import JobHub
 from api.keyring import Keyring
 from api.main import create_app, new_batch_id, new_job_id
 from api.presets import PresetBook
+from api.rates import Rates
 from api.services import Services
+from api.strangers import Strangers
 from api.submission import Resolver
 from api.tokens import TokenCounter
 from cli.standalone.servers import Servers
@@ -30,9 +33,10 @@ from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
+from shared.queue import PreviewFeed
 from shared.storage import ObjectStore
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api, Clock
-from tests.fixtures.live import Live, listening, serve
+from tests.fixtures.served import Live, listening, serve
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +92,8 @@ def api(
     nudges: list[None] = []
     canceled: list[str] = []
     jobs = JobRepository(database)
+    # Nobody listens: a key with such a limit is counted by the process.
+    rates = Rates("redis://127.0.0.1:1/0")
     services = Services(
         resolver=resolver,
         estimator=Estimator(CostRepository(database), catalog),
@@ -100,10 +106,15 @@ def api(
         endpoints=EndpointRepository(database),
         webhook_secrets=WebhookSecretRepository(database),
         store=store,
+        keys=KeyRepository(database),
         keyring=Keyring(KeyRepository(database), clock),
+        rates=rates,
+        strangers=Strangers(),
+        admission=Admission(jobs, max_waiting=100_000),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),
         hub=JobHub(),
+        previews=PreviewFeed("redis://127.0.0.1:1"),
         new_job_id=new_job_id,
         new_batch_id=new_batch_id,
         nudge=lambda: nudges.append(None),
@@ -112,6 +123,7 @@ def api(
     api = Api(services, database, clock, nudges, canceled)
     with api.client:
         yield api
+    rates.close()
 
 
 @pytest.fixture

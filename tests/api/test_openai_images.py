@@ -16,7 +16,7 @@ from api.main import create_app
 from api.openai import pictures, routes
 from shared.errors import InvalidInput, NonFinite
 from shared.job import Artifact, Success
-from tests.fixtures.live import EXECUTION, Live, serve
+from tests.fixtures.served import EXECUTION, Live, serve
 from tests.fixtures.stack import wait_until
 
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"

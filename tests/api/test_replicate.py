@@ -16,8 +16,8 @@ from replicate.version import Versions
 from api.main import create_app
 from shared.errors import NonFinite
 from shared.webhook import EventType
-from tests.fixtures.live import Live, serve
 from tests.fixtures.pictures import picture
+from tests.fixtures.served import Live, serve
 from tests.fixtures.stack import wait_until
 
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"
