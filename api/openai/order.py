@@ -16,6 +16,7 @@ class Order:
 
     job: JobCreate
     response_format: ResponseFormat
+    num_partials: int
     #: Fields that have no effect.
     warnings: list[str]
     translation: Translation
@@ -39,11 +40,14 @@ def read_order(body: ImageCreate, translation: Translation) -> Order:
             translation.put("width", int(match[1]), said_as="size")
             translation.put("height", int(match[2]), said_as="size")
     translation.put_all(body.others)
+    if body.partial_images and not body.stream:
+        translation.ignore("partial_images")
     if body.stream and body.response_format == "url":
         translation.refuse("response_format", "a stream sends b64_json only")
     return Order(
         job=translation.read(),
         response_format=body.response_format or "b64_json",
+        num_partials=(body.partial_images or 0) if body.stream else 0,
         warnings=translation.warnings(),
         translation=translation,
     )

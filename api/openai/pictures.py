@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -11,14 +12,35 @@ from starlette.requests import Request
 from api.error_handlers import name_problem
 from api.holding import PING_S, Held
 from api.openai.order import Order
-from api.openai.schemas import CompletedEvent, ImageBody, ImagesBody
+from api.openai.schemas import CompletedEvent, ImageBody, ImagesBody, PartialEvent
 from api.openai.wait import MAX_WAIT_S, Made, check_success, wait_until_ended
 from api.problems import show_sdk_error
 from api.services import Services
 from shared.job import Artifact, Job
+from shared.preview import Preview
 
 #: Files that one process reads at a time: each is held in memory, and a third more for its text.
 READS_AT_ONCE = 4
+
+
+class Partials:
+    """Chooses which pictures of a job under way are sent: as many as wanted, evenly spread."""
+
+    def __init__(self, num_wanted: int) -> None:
+        self.num_taken = 0
+        self._num_wanted = num_wanted
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether more may come."""
+        return self.num_taken < self._num_wanted
+
+    def take(self, job: Job, preview: Preview) -> bool:
+        """Whether a preview comes late enough to be the next one."""
+        share = preview.iteration * job.request.num_outputs / job.request.iterations
+        is_next = self.are_wanted and share * (self._num_wanted + 1) >= self.num_taken + 1
+        self.num_taken += is_next
+        return is_next
 
 
 class Reader:
@@ -70,12 +92,24 @@ async def stream_images(
     """
     clock = asyncio.get_running_loop().time
     until = clock() + MAX_WAIT_S
+    partials = Partials(order.num_partials)
     try:
-        while True:
-            job = await wait_until_ended(held, made, wait_s=min(PING_S, until - clock()))
-            if job.status.is_terminal or clock() >= until:
-                break
-            yield KEEPALIVE_COMMENT
+        with ExitStack() as stack:
+            if order.num_partials:
+                feed = held.services.previews
+                stack.enter_context(feed.watch(made.job.id, held.watch.show))
+            while True:
+                wait_s = min(PING_S, until - clock())
+                job = await wait_until_ended(
+                    held, made, wait_s=wait_s, or_preview=partials.are_wanted
+                )
+                if job.status.is_terminal or clock() >= until:
+                    break
+                preview, held.watch.preview = held.watch.preview, None
+                if preview is None:
+                    yield KEEPALIVE_COMMENT
+                elif partials.take(job, preview):
+                    yield _write_partial(job, preview, partials.num_taken - 1, kind=kind)
         check_success(job)
         for artifact in job.artifacts:
             event = CompletedEvent(
@@ -92,6 +126,18 @@ async def stream_images(
             yield format_sse_event(event=event.type, data_str=event.model_dump_json())
     except Exception as error:
         yield _write_error(held.request, error)
+
+
+def _write_partial(job: Job, preview: Preview, number: int, *, kind: str) -> bytes:
+    event = PartialEvent(
+        type=f"{kind}.partial_image",
+        index=preview.output_index,
+        partial_image_index=number,
+        b64_json=base64.b64encode(preview.data).decode(),
+        created_at=_created(job),
+        size=_size(job),
+    )
+    return format_sse_event(event=event.type, data_str=event.model_dump_json())
 
 
 def _write_error(request: Request, error: Exception) -> bytes:

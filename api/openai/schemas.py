@@ -1,8 +1,8 @@
 """Bodies of OpenAI's Images API, as far as they are served."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas import Text
 
@@ -26,6 +26,8 @@ class ImageCreate(BaseModel):
     response_format: ResponseFormat | None = None
     output_format: Text | None = None
     stream: bool | None = None
+    #: How many pictures of a stream may show one that is not done; fewer come of a quick job.
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
 
     @property
     def others(self) -> dict[str, Any]:
@@ -85,6 +87,20 @@ class CompletedEvent(BaseModel):
     seed: int
     job_id: str
     warnings: list[str]
+
+
+class PartialEvent(BaseModel):
+    """A rough, small picture of one that is not done."""
+
+    type: str
+    index: int
+    partial_image_index: int
+    b64_json: str
+    created_at: int
+    background: str = "opaque"
+    output_format: str = "webp"
+    quality: str = "auto"
+    size: str
 
 
 class OpenAiModel(BaseModel):

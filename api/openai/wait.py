@@ -11,10 +11,10 @@ from api.idempotency import read_key
 from api.intake import accept, prepare
 from api.openai.order import Order
 from api.problems import RequestRefused, note_job
-from api.waiting import wait_for_end
+from api.waiting import wait_for, wait_for_end
 from shared.db.session import DATABASE_AWAY
 from shared.errors import ErrorCode, InvalidRequest, LatentqError, ServiceUnavailable
-from shared.job import Job, JobStatus
+from shared.job import Job, JobStamp, JobStatus
 
 #: The longest that a request is held, in seconds: OpenAI's SDK gives up after 600.
 MAX_WAIT_S = 540.0
@@ -52,14 +52,25 @@ async def make_job(held: Held, order: Order) -> Made:
     return made
 
 
-async def wait_until_ended(held: Held, made: Made, *, wait_s: float) -> Job:
-    """Return the job as it stands when it has ended or time is up.
+async def wait_until_ended(
+    held: Held, made: Made, *, wait_s: float, or_preview: bool = False
+) -> Job:
+    """Return the job as it stands when it has ended, perhaps is to be seen, or time is up.
 
     If the client goes away before, the job is canceled, unless another request made it.
 
     Raises:
         ServiceUnavailable: The service stops, or the client is gone.
     """
+    if or_preview:
+        watch = held.watch
+
+        def has_come(stamp: JobStamp) -> bool:
+            return stamp.status.is_terminal or watch.preview is not None
+
+        waiting = (held.services, watch, held.caller, made.job.id)
+        await wait_for(*waiting, wait_s=wait_s, has_come=has_come)
+        wait_s = 0
     job = await wait_for_end(held.services, held.watch, held.caller, made.job, wait_s=wait_s)
     if job.status.is_terminal or not held.watch.is_over:
         return job

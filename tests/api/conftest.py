@@ -127,12 +127,15 @@ def api(
 
 
 @pytest.fixture
-def live(api: Api, real_store: ObjectStore, clock: Clock) -> Iterator[Live]:
+def live(api: Api, real_store: ObjectStore, servers: Servers, clock: Clock) -> Iterator[Live]:
     """The API behind a real HTTP server, with a store that is there."""
     key = mint_key()
     KeyRepository(api.database).ensure(key, tenant="tenant", name="live")
     services = replace(
-        api.services, store=real_store, renderer=JobRenderer(real_store, LINK_TTL_S, clock)
+        api.services,
+        store=real_store,
+        renderer=JobRenderer(real_store, LINK_TTL_S, clock),
+        previews=PreviewFeed(servers.redis_url),
     )
     leases = LeaseRepository(api.database, lease_s=60)
     statuses: list[int] = []

@@ -14,8 +14,11 @@ from openai import OpenAI
 from api import problems
 from api.main import create_app
 from api.openai import pictures, routes
+from cli.standalone.servers import Servers
 from shared.errors import InvalidInput, NonFinite
 from shared.job import Artifact, Success
+from shared.preview import Preview
+from shared.queue import JobQueue
 from tests.fixtures.served import EXECUTION, Live, serve
 from tests.fixtures.stack import wait_until
 
@@ -231,6 +234,41 @@ def test_pictures_are_streamed(live: Live, generate: Generate, calls: ThreadPool
     assert [base64.b64decode(event.b64_json) for event in made] == [PICTURE] * 2
     assert [event.index for event in made] == [0, 1]
     assert made[0].job_id == lease.job_id
+
+
+def test_partial_pictures_are_spread_over_the_job(
+    live: Live, generate: Generate, calls: ThreadPoolExecutor, servers: Servers
+) -> None:
+    body = {"num_inference_steps": 8}
+    stream = generate(stream=True, partial_images=3, extra_body=body)
+    lease = live.start(live.find_job())
+    told = stream.result(10)
+    queue = JobQueue(servers.redis_url)
+    num_steps = live.api.services.jobs.get("tenant", lease.job_id).request.iterations
+    seen: list[Any] = []
+
+    def publish(iteration: int) -> bool:
+        queue.publish_preview(Preview(lease.job_id, 0, iteration, b"picture %d" % iteration))
+        return bool(seen)
+
+    reading = calls.submit(lambda: seen.extend([next(told)]))
+    wait_until(lambda: publish(num_steps // 2), timeout_s=10)
+    reading.result(10)
+    live.succeed(lease, PICTURE)
+    rest = [event for event in told if event.type == "image_generation.completed"]
+    assert len(rest) == 1
+    (partial,) = seen
+    assert (partial.type, partial.partial_image_index) == ("image_generation.partial_image", 0)
+    assert base64.b64decode(partial.b64_json) == b"picture %d" % (num_steps // 2)
+
+
+def test_partial_pictures_are_chosen_by_how_far_the_job_is(live: Live) -> None:
+    job = live.api.submit(steps=8, sampler="ddim", num_outputs=2)
+    read = live.api.services.jobs.get("tenant", job["id"])
+    partials = pictures.Partials(3)
+    taken = [n for n in range(1, 9) if partials.take(read, Preview(job["id"], 0, n, b"p"))]
+    assert taken == [2, 4, 6]
+    assert not partials.are_wanted
 
 
 def test_a_stream_tells_of_failure(live: Live, generate: Generate, monkeypatch: Any) -> None:
