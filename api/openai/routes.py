@@ -45,7 +45,7 @@ async def generate_images(
     """Make pictures and wait for them.
 
     The job goes on if the answer is 504, and is canceled if the client goes away. With an
-    Idempotency-Key the same body again answers the pictures of the same job.
+    Idempotency-Key it is not, and the same body again answers the pictures of the same job.
     """
     order = read_order(body, Translation())
     kind = "image_generation" if body.stream else None

@@ -29,6 +29,8 @@ class Made:
     job: Job
     #: An Idempotency-Key of another request made it.
     is_replay: bool
+    #: It came with an Idempotency-Key: who goes away may come back for it.
+    has_key: bool
 
 
 async def make_job(held: Held, order: Order) -> Made:
@@ -39,15 +41,15 @@ async def make_job(held: Held, order: Order) -> Made:
         InvalidRequest: It cannot be served.
     """
 
-    def enter() -> tuple[Job, bool]:
+    def enter() -> Made:
         key = read_key(held.request)
         try:
             new = prepare(held.services, held.caller, order.job, idempotency_key=key)
-            return accept(held.services, new)
+            return Made(*accept(held.services, new), has_key=key is not None)
         except InvalidRequest as refusal:
             raise order.translation.rename(refusal) from refusal
 
-    made = Made(*await run_in_threadpool(enter))
+    made = await run_in_threadpool(enter)
     note_job(held.request, made.job.id)
     return made
 
@@ -57,7 +59,7 @@ async def wait_until_ended(
 ) -> Job:
     """Return the job as it stands when it has ended, perhaps is to be seen, or time is up.
 
-    If the client goes away before, the job is canceled, unless another request made it.
+    If the client goes away before, the job is canceled, unless it has an Idempotency-Key.
 
     Raises:
         ServiceUnavailable: The service stops, or the client is gone.
@@ -74,7 +76,7 @@ async def wait_until_ended(
     job = await wait_for_end(held.services, held.watch, held.caller, made.job, wait_s=wait_s)
     if job.status.is_terminal or not held.watch.is_over:
         return job
-    if not made.is_replay and await held.request.is_disconnected():
+    if not made.has_key and await held.request.is_disconnected():
         await _give_up(held, job)
     raise ServiceUnavailable("the service stops; the job goes on")
 

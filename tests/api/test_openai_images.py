@@ -216,13 +216,19 @@ def test_a_client_that_goes_away_cancels_its_job(live: Live, client: OpenAI) -> 
     wait_until(lambda: live.status(job_id) == "canceled", timeout_s=5)
 
 
-def test_a_client_that_goes_away_leaves_the_job_of_another(live: Live, client: OpenAI) -> None:
-    job = live.api.client.post("/v1/jobs", json={"prompt": "p"}, headers={"Idempotency-Key": "k"})
+def test_a_client_that_goes_away_comes_back_for_its_job_by_its_key(
+    live: Live, client: OpenAI, generate: Generate
+) -> None:
+    key = {"Idempotency-Key": "k"}
     impatient = client.with_options(timeout=0.5, max_retries=0)
     with pytest.raises(openai.APITimeoutError):
-        impatient.images.generate(prompt="p", extra_headers={"Idempotency-Key": "k"})
+        impatient.images.generate(prompt="a red star", extra_headers=key)
     wait_until(lambda: live.api.services.hub.num_watches == 0, timeout_s=5)
-    assert live.status(job.json()["id"]) == "queued"
+    answer = generate(extra_headers=key)
+    lease = live.start(live.find_job())
+    live.succeed(lease, PICTURE)
+    assert answer.result(10).job_id == lease.job_id
+    assert live.api.count_jobs() == 1
 
 
 def test_pictures_are_streamed(live: Live, generate: Generate, calls: ThreadPoolExecutor) -> None:
