@@ -27,6 +27,11 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
         "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",
         "list_keys", "create_key", "revoke_key",
         "check_alive", "check_ready", "explain_problem_type",
+        "create_prediction", "create_model_prediction", "get_prediction", "list_predictions",
+        "cancel_prediction", "follow_prediction", "get_default_secret",
+        "get_replicate_model", "get_replicate_version",
+        "create_replicate_file", "get_replicate_file",
+        "generate_images", "edit_images", "list_openai_models", "get_openai_model",
         "estimate_job", "submit_batch", "submit_sweep", "get_preset", "put_preset", "delete_preset",
         "stream_events",
     }  # fmt: skip

@@ -141,6 +141,21 @@ def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) ->
         assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_client_of_openai_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "use-the-openai-client.md"):
+        reader.run(block)
+    for name in ("star-0", "star-1", "blue"):
+        assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_client_of_replicate_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "use-the-replicate-client.md"):
+        reader.run(block)
+    assert (reader.folder / "star-0.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_jobs_are_polled_and_streamed_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "poll-and-stream.md"):
@@ -192,6 +207,8 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
         "receive-webhooks.md",
         "start-from-a-picture.md",
         "train-the-demo-model.md",
+        "use-the-openai-client.md",
+        "use-the-replicate-client.md",
     )
     run = {ROOT / "README.md", *(HOW_TO / page for page in pages)}
     with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
