@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.events import StreamIsOver
 from api.problems import render_problem
 from api.validation import explain
 from shared.errors import InvalidRequest, LatentqError, StorageUnavailable
@@ -28,6 +29,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.exception_handler(StorageUnavailable)(_answer_store_away)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
+    app.exception_handler(StreamIsOver)(_answer_nothing)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
         app.exception_handler(lost)(_answer_database_away)
 
@@ -83,6 +85,10 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     answer = render_problem(request, code, error.detail)
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def _answer_nothing(_request: Request, _over: Exception) -> Response:
+    return Response(status_code=204)
 
 
 async def _answer_store_away(request: Request, error: StorageUnavailable) -> Response:

@@ -18,17 +18,17 @@ class Keyring:
         self._clock = clock
         self._known: dict[bytes, tuple[Principal, datetime]] = {}
 
-    def find(self, plaintext: str) -> Principal | None:
-        """Return whose key this is, or None if it is no valid key."""
+    def find(self, plaintext: str, *, max_age: timedelta = CACHE_TTL) -> Principal | None:
+        """Return whose key this is, or None if it was no valid key at most `max_age` ago."""
         now = self._clock()
         # Hashed, so that a dump of the memory holds no keys.
         digest = hashlib.sha256(plaintext.encode()).digest()
         known = self._known.get(digest)
-        if known is not None and now < known[1]:
+        if known is not None and now < known[1] + max_age:
             return known[0]
         principal = self._repository.find(plaintext)
         if principal is None:
             self._known.pop(digest, None)
         else:
-            self._known[digest] = (principal, now + CACHE_TTL)
+            self._known[digest] = (principal, now)
         return principal

@@ -17,6 +17,7 @@ from api import (
     deliveries,
     endpoints,
     estimates,
+    events,
     health_routes,
     incoming,
     jobs,
@@ -91,6 +92,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
     app.include_router(problem_routes.router, responses=refusals(500))
     for router in (
         jobs.router,
+        events.router,
         retries.router,
         artifacts.router,
         estimates.router,

@@ -139,7 +139,7 @@ class LinksBody(BaseModel):
     """Where to go from here."""
 
     self: str
-    events: None = None
+    events: str
     cancel: str
 
 
@@ -213,7 +213,11 @@ class JobRenderer:
             metadata=dict(job.metadata),
             retry_of=job.retry_of,
             batch=job.batch and job.batch.id,
-            links=LinksBody(self=path_of(job.id), cancel=f"{path_of(job.id)}/cancel"),
+            links=LinksBody(
+                self=path_of(job.id),
+                events=f"{path_of(job.id)}/events",
+                cancel=f"{path_of(job.id)}/cancel",
+            ),
         )
 
     def link(self, job: Job, artifact: Artifact, *, is_attachment: bool = False) -> str:

@@ -27,6 +27,7 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
         "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",
         "check_alive", "check_ready", "explain_problem_type",
         "estimate_job", "submit_batch", "submit_sweep", "get_preset", "put_preset", "delete_preset",
+        "stream_events",
     }  # fmt: skip
 
 

@@ -135,6 +135,13 @@ def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) ->
         assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_jobs_are_polled_and_streamed_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "poll-and-stream.md"):
+        reader.run(block)
+    assert (reader.folder / "seen.txt").read_text().endswith("succeeded\n")
+
+
 def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> None:
     up, worker = blocks_of(HOW_TO / "add-workers.md")
     data_dir = reader.folder / ".latentq"
@@ -172,6 +179,7 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
 def test_no_page_has_a_block_that_nobody_runs() -> None:
     pages = (
         "add-workers.md",
+        "poll-and-stream.md",
         "presets-and-sweeps.md",
         "receive-webhooks.md",
         "start-from-a-picture.md",
