@@ -53,7 +53,7 @@ def watch(
                 return list(latest.values())
             sleep(POLL_S)
             for job_id in unfinished:
-                latest[job_id] = client.get(job_id)
+                latest[job_id] = client.get(job_id).data
 
 
 class _Bars(AbstractContextManager["_Bars"]):

@@ -106,7 +106,7 @@ def submit(  # noqa: PLR0913 - one option for each field of a job
         for name, path in pictures.items():
             if path is not None:
                 given[name] = client.upload(path).id
-        job = client.submit(prompt, idempotency_key=idempotency_key, **given)
+        job = client.submit(prompt, idempotency_key=idempotency_key, **given).data
         if wait or output is not None:
             (job,) = _watch(client, [job], quiet=as_json)
         saved = _save(client, job, output) if output is not None else []
@@ -130,7 +130,7 @@ def get(
         if attempts:
             _print_attempts(client.attempts(job_id), as_json=as_json)
         else:
-            _print_job(client.get(job_id), as_json=as_json)
+            _print_job(client.get(job_id).data, as_json=as_json)
 
 
 def ls(  # noqa: PLR0913 - one option for each filter
@@ -147,7 +147,7 @@ def ls(  # noqa: PLR0913 - one option for each filter
     filters = {"status": status, "model": model, "preset": preset}
     given = {name: value for name, value in filters.items() if value is not None}
     with connect(url, api_key) as client:
-        jobs = [job for job, _ in zip(client.list(filters=given), range(limit), strict=False)]
+        jobs = [job.data for job, _ in zip(client.list(filters=given), range(limit), strict=False)]
     if as_json:
         _print_json([job.raw for job in jobs])
         return
@@ -179,7 +179,7 @@ def watch_jobs(
 ) -> None:
     """Show live bars of jobs until all have ended."""
     with connect(url, api_key) as client:
-        jobs = _watch(client, [client.get(job_id) for job_id in job_ids], quiet=as_json)
+        jobs = _watch(client, [client.get(job_id).data for job_id in job_ids], quiet=as_json)
     if as_json:
         _print_json([job.raw for job in jobs])
     _fail_unless_succeeded(jobs)
@@ -193,7 +193,7 @@ def cancel(
 ) -> None:
     """Cancel a job; one that runs stops at its next step."""
     with connect(url, api_key) as client:
-        _print_job(client.cancel(job_id), as_json=as_json)
+        _print_job(client.cancel(job_id).data, as_json=as_json)
 
 
 def retry(
@@ -207,7 +207,7 @@ def retry(
 ) -> None:
     """Run a failed or canceled job again, as a new job."""
     with connect(url, api_key) as client:
-        _print_job(client.retry(job_id, idempotency_key=idempotency_key), as_json=as_json)
+        _print_job(client.retry(job_id, idempotency_key=idempotency_key).data, as_json=as_json)
 
 
 def rm(

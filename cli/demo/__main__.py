@@ -35,7 +35,7 @@ def main() -> int:
     ):
         console.print(f"Submitting {len(JOBS)} jobs.")
         jobs = [
-            client.submit(job.prompt, **{"seed": FIRST_SEED + number, **job.fields})
+            client.submit(job.prompt, **{"seed": FIRST_SEED + number, **job.fields}).data
             for number, job in enumerate(JOBS)
         ]
         numbers = {job.id: number for number, job in enumerate(jobs, start=1)}

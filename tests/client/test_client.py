@@ -39,12 +39,18 @@ class Service:
         self._answers = list(answers)
         self.requests: list[httpx.Request] = []
         self.sleeps: list[float] = []
+        self.now = 1000.0
         self.client = Client(
             "http://service.example.test",
             "lq_key",
             transport=httpx.MockTransport(self._answer),
-            sleep=self.sleeps.append,
+            sleep=self._sleep,
+            clock=lambda: self.now,
         )
+
+    def _sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
