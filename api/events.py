@@ -6,6 +6,7 @@ has lost nothing that still counts.
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,10 +20,12 @@ from api.body import JsonRoute
 from api.hub import LOOK_AGAIN_S, Watch
 from api.jobs import check_id
 from api.openapi import refusals
+from api.preview_body import PreviewBody
 from api.services import Services, ServicesOf
 from shared.db.session import DATABASE_AWAY
 from shared.errors import NotFound
 from shared.job import Job, JobStamp, JobStatus
+from shared.preview import INTERVAL_S
 
 #: How soon a client comes back after a stream has ended, in milliseconds.
 RETRY_MS = 3_000
@@ -69,17 +72,30 @@ class Stream:
             return True
 
 
+async def read_last_id(
+    header: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="The id that was seen last")
+    ] = None,
+    query: Annotated[
+        str | None,
+        Query(
+            alias="last_event_id", description="The same, for clients that cannot set the header"
+        ),
+    ] = None,
+) -> str | None:
+    """Return the id of the last event that the client has seen."""
+    return header or query
+
+
 async def open_stream(
     job_id: str,
     caller: Caller,
     services: ServicesOf,
     holds_key: HoldsKey,
-    last_seen: Annotated[
-        str | None, Header(alias="Last-Event-ID", description="The id that was seen last")
-    ] = None,
-    last_event_id: Annotated[
-        str | None, Query(description="The same, for clients that cannot set the header")
-    ] = None,
+    last_seen: Annotated[str | None, Depends(read_last_id)],
+    previews: Annotated[
+        bool, Query(description="Whether to send pictures of the job while it runs")
+    ] = False,
 ) -> AsyncIterator[Stream]:
     """Begin to watch a job, before anything is answered.
 
@@ -89,11 +105,14 @@ async def open_stream(
         ServiceUnavailable: Too many requests wait in this process.
         StreamIsOver: The client has seen the job's end.
     """
-    with services.hub.watch(caller.key_id) as watch:
+    with ExitStack() as stack:
+        watch = stack.enter_context(services.hub.watch(caller.key_id))
         watch.follow(check_id(job_id))
         job = await run_in_threadpool(services.jobs.get, caller.tenant, job_id)
-        if job.status.is_terminal and str(id_of(job.stamp)) in (last_seen, last_event_id):
+        if job.status.is_terminal and last_seen == str(id_of(job.stamp)):
             raise StreamIsOver
+        if previews and not job.status.is_terminal:
+            stack.enter_context(services.previews.watch(job.id, watch.show))
         yield Stream(services, job, watch, holds_key)
 
 
@@ -103,14 +122,22 @@ async def open_stream(
     responses={
         200: {
             "description": "`snapshot` with the job, again whenever a run begins or is given up; "
-            "`progress`; at last `succeeded`, `failed` or `canceled` with the job",
+            "`progress`; `preview` if asked for; at last `succeeded`, `failed` or `canceled` with "
+            "the job",
             "content": {
                 "text/event-stream": {
                     "itemSchema": {
                         "required": ["event", "data"],
                         "properties": {
                             "event": {
-                                "enum": ["snapshot", "progress", "succeeded", "failed", "canceled"]
+                                "enum": [
+                                    "snapshot",
+                                    "progress",
+                                    "preview",
+                                    "succeeded",
+                                    "failed",
+                                    "canceled",
+                                ]
                             },
                             "data": {
                                 "contentMediaType": "application/json",
@@ -118,6 +145,7 @@ async def open_stream(
                                     "anyOf": [
                                         {"$ref": "#/components/schemas/JobBody"},
                                         {"$ref": "#/components/schemas/ProgressBody"},
+                                        PreviewBody.model_json_schema(),
                                     ]
                                 },
                             },
@@ -127,7 +155,7 @@ async def open_stream(
             },
         },
         204: {"description": "The client has seen the last event; it need not come back"},
-        **refusals(404, 429),
+        **refusals(404, 422, 429),
     },
 )
 async def stream_events(
@@ -136,18 +164,24 @@ async def stream_events(
     """Follow a job as server-sent events, until it has ended.
 
     A stream ends after ten minutes, when the service stops or when its key is revoked; a client
-    that comes back with the id of the last event goes on where it was.
+    that comes back with the id of the last event goes on where it was. With `previews=true` there
+    are pictures of what is being made, two a second at most, where the model has them.
     """
     clock = asyncio.get_running_loop().time
-    ends_at = clock() + MAX_AGE_S
+    ends_at, preview_at = clock() + MAX_AGE_S, clock()
     job = stream.job
     yield _snapshot(stream, job)
     while not job.status.is_terminal:
-        await stream.watch.wait(LOOK_AGAIN_S)
+        has_preview = stream.watch.preview is not None
+        await stream.watch.wait(max(preview_at - clock(), 0.0) if has_preview else LOOK_AGAIN_S)
         if stream.watch.is_over or clock() >= ends_at:
             return
         if not await run_in_threadpool(stream.may_go_on):
             return
+        preview = stream.watch.preview
+        if preview is not None and clock() >= preview_at:
+            stream.watch.preview, preview_at = None, clock() + INTERVAL_S
+            yield _event(job, "preview", PreviewBody.of(preview))
         try:
             news = await run_in_threadpool(stream.look, job)
         except NotFound:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from api.problems import RequestRefused
 from shared.errors import ServiceUnavailable
+from shared.preview import Preview
 
 #: How many requests and streams of one key, and of the whole process, may wait at a time.
 MAX_WATCHES_PER_KEY = 1_000
@@ -21,6 +22,8 @@ class Watch:
     def __init__(self, followers: dict[str, set["Watch"]]) -> None:
         #: There is nothing left to wait for: the client has gone, or the process stops.
         self.is_over = False
+        #: The newest picture of the job that nobody took; for those who asked for any.
+        self.preview: Preview | None = None
         self.loop = asyncio.get_running_loop()
         self._followers = followers
         self._followed: set[str] = set()
@@ -51,9 +54,17 @@ class Watch:
         """Have `wait` return."""
         self._wake.set()
 
+    def show(self, preview: Preview) -> None:
+        """Hand over a preview, in place of one that nobody took. For any thread."""
+        self.loop.call_soon_threadsafe(self._take, preview)
+
     def end(self) -> None:
         """Have `wait` return, now and always."""
         self.is_over = True
+        self._wake.set()
+
+    def _take(self, preview: Preview) -> None:
+        self.preview = preview
         self._wake.set()
 
 

@@ -58,7 +58,7 @@ from shared.db.presets import PresetRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
-from shared.queue import JobQueue
+from shared.queue import JobQueue, PreviewFeed
 from shared.request import SEED_LIMIT
 from shared.settings import ApiSettings
 from shared.storage import ObjectStore
@@ -181,6 +181,7 @@ def make_services(
             {"redis": queue.ping, "s3": store.ping},
         ),
         hub=JobHub(),
+        previews=PreviewFeed(settings.redis_url.get_secret_value()),
         new_job_id=new_job_id,
         new_batch_id=new_batch_id,
         nudge=nudger.nudge,

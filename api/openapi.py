@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from api.examples import EXAMPLES
 from api.problems import MEDIA_TYPE, Problem
 
+_EVENT_STREAM = "text/event-stream"
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
 #: What the document says of each group of operations, in this order.
 TAGS = [
@@ -41,8 +42,6 @@ def describe(app: FastAPI) -> None:
 
     The framework's own description of a 422 is taken out: no route answers so.
     """
-    # The first version that has a word for the items of a stream.
-    app.openapi_version = "3.2.0"
     generate = app.openapi
 
     def describe_with_problems() -> dict[str, Any]:
@@ -63,13 +62,28 @@ def describe(app: FastAPI) -> None:
 
 def _correct(responses: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for status, answer in responses.items():
-        # Of the media type of the route's other answers, if those have one.
-        content = next(iter(answer.get("content", {}).values()), None)
-        if content is None or int(status) < 400:
-            yield status, answer
+        if "content" not in answer or status == "default" or int(status) < 400:
+            yield status, _as_3_1(answer)
             continue
-        if not content["schema"]["$ref"].endswith(_FRAMEWORKS_OWN):
+        # Of the media type of the route's other answers.
+        (content,) = answer["content"].values()
+        schema = content["schema"].get("$ref", "")
+        if schema.endswith(Problem.__name__):
             yield status, answer | {"content": {MEDIA_TYPE: content}}
+        elif not schema.endswith(_FRAMEWORKS_OWN):
+            yield status, answer
+
+
+def _as_3_1(answer: dict[str, Any]) -> dict[str, Any]:
+    """Write what a stream is made of so that a reader of OpenAPI 3.1 takes it.
+
+    The framework writes `itemSchema`, which only 3.2 knows, into a document that says it is 3.1.
+    """
+    stream = answer.get("content", {}).get(_EVENT_STREAM)
+    if stream is None:
+        return answer
+    told = {"schema": {"type": "string"}, "x-item-schema": stream["itemSchema"]}
+    return answer | {"content": {_EVENT_STREAM: told}}
 
 
 def _add_examples(operation: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from shared.db.jobs import JobRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
+from shared.queue import PreviewFeed
 from shared.storage import ObjectStore
 
 
@@ -40,6 +41,7 @@ class Services:
     renderer: JobRenderer
     health: Health
     hub: JobHub
+    previews: PreviewFeed
     new_job_id: Callable[[], str]
     new_batch_id: Callable[[], str]
     #: Says that a job waits; called after the commit.

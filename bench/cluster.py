@@ -129,6 +129,17 @@ class Cluster:
         """Tell whether a process runs, or is frozen."""
         return name in self._processes and self._processes[name].is_alive()
 
+    def pid(self, name: str) -> int:
+        """Return the id of a process that runs.
+
+        Raises:
+            LookupError: It does not.
+        """
+        pid = self._processes[name].pid if self.is_running(name) else None
+        if pid is None:
+            raise LookupError(f"{name} does not run")
+        return pid
+
     def kill(self, name: str) -> None:
         """End a process with -9."""
         self._signal(name, signal.SIGKILL)

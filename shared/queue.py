@@ -1,4 +1,4 @@
-"""Celery and Redis: hints that a job waits or shall stop. The only place that knows either.
+"""Celery and Redis: hints that a job waits or shall stop, and previews. The only place with either.
 
 Every setting here is there because its opposite was measured to lose, double or stall messages;
 `docs/explanation/celery.md` says which.
@@ -6,7 +6,9 @@ Every setting here is there because its opposite was measured to lose, double or
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -15,8 +17,10 @@ import redis
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError as KombuError
+from redis.client import PubSub
 
 from shared.errors import ServiceUnavailable
+from shared.preview import Preview, decode_preview
 from shared.vocab import ServiceClass
 
 log = structlog.get_logger(__name__)
@@ -24,6 +28,10 @@ log = structlog.get_logger(__name__)
 #: The one Celery task.
 TASK_GENERATE = "latentq.generate"
 CANCEL_CHANNEL = "latentq.cancel"
+#: Which jobs somebody watches.
+WATCH_CHANNEL = "latentq.watch"
+#: How long one message about them holds, and how often it is repeated, in seconds.
+WATCH_S, REPEAT_S = 5.0, 2.0
 #: Missing where Redis was emptied, or is a new one.
 EPOCH_KEY = "latentq.epoch"
 #: How long a silent server may hold up a call, in seconds.
@@ -31,6 +39,8 @@ SOCKET_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 2
 #: How long a listener waits for a message before it looks whether it shall stop, in seconds.
 POLL_S = 0.5
+#: Pause before a listener tries again after an error, in seconds.
+RETRY_S = 1.0
 
 
 def queue_of(model: str, service_class: ServiceClass) -> str:
@@ -126,17 +136,21 @@ class RedisState:
     is_persistent: bool
 
 
+def _connect(redis_url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        redis_url,
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        health_check_interval=5,
+    )
+
+
 class JobQueue:
     """Send hints to workers. Every call is bounded in time and may fail without harm."""
 
     def __init__(self, redis_url: str) -> None:
         self._celery = make_celery(redis_url)
-        self._redis = redis.Redis.from_url(
-            redis_url,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            health_check_interval=5,
-        )
+        self._redis = _connect(redis_url)
 
     def announce(self, queue: str, job_id: str, parameters: dict[str, Any]) -> None:
         """Tell the workers of a queue that a job waits.
@@ -185,6 +199,17 @@ class JobQueue:
         except redis.RedisError as error:
             raise ServiceUnavailable("Redis does not answer") from error
 
+    def publish_preview(self, preview: Preview) -> None:
+        """Show a preview to whoever watches its job now; nobody keeps it.
+
+        Raises:
+            ServiceUnavailable: Redis does not answer.
+        """
+        try:
+            self._redis.publish(_preview_channel(preview.job_id), preview.encode())
+        except redis.RedisError as error:
+            raise ServiceUnavailable("Redis does not answer") from error
+
     def look(self) -> RedisState:
         """Ask Redis how it keeps what it holds.
 
@@ -212,19 +237,23 @@ class JobQueue:
             raise ServiceUnavailable("Redis does not answer") from error
 
 
-class CancelListener:
-    """A thread that hears of cancel requests at once; heartbeats hear of them anyway, later."""
+class WorkerListener:
+    """A thread that hears of cancel requests, and of watchers, at once.
 
-    def __init__(self, redis_url: str, on_cancel: Callable[[str], None]) -> None:
-        self._redis = redis.Redis.from_url(
-            redis_url,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            health_check_interval=5,
-        )
-        self._on_cancel = on_cancel
+    Heartbeats hear of cancel requests anyway, later; watchers repeat themselves.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        on_cancel: Callable[[str], None],
+        on_watch: Callable[[str], None],
+    ) -> None:
+        self._redis = _connect(redis_url)
+        self._handlers = {CANCEL_CHANNEL: on_cancel, WATCH_CHANNEL: on_watch}
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="cancel-listener", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="worker-listener", daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
@@ -239,21 +268,112 @@ class CancelListener:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                for job_id in self._messages():
-                    self._on_cancel(job_id)
+                for channel, job_id in self._messages():
+                    self._handlers[channel](job_id)
             except redis.RedisError:
                 # Redis is away: heartbeats bring cancel requests until it is back.
-                self._stopping.wait(1.0)
+                self._stopping.wait(RETRY_S)
 
-    def _messages(self) -> Iterator[str]:
+    def _messages(self) -> Iterator[tuple[str, str]]:
         pubsub = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         with pubsub as subscription:
-            subscription.subscribe(CANCEL_CHANNEL)
+            subscription.subscribe(*self._handlers)
             while not self._stopping.is_set():
                 message = subscription.get_message(timeout=POLL_S)
                 if message is None:
                     continue
                 try:
-                    yield str(json.loads(message["data"])["job_id"])
+                    yield message["channel"].decode(), str(json.loads(message["data"])["job_id"])
                 except (ValueError, KeyError, TypeError):
-                    log.warning("cancel_unreadable")  # by somebody else's hand
+                    log.warning("hint_unreadable")  # by somebody else's hand
+
+
+class PreviewFeed:
+    """Hears previews of the jobs that somebody watches; its thread runs only while anybody does.
+
+    Nothing of it is kept: where Redis is away there are no previews, and nothing else is missing.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self._lock = threading.Lock()
+        # By job, those who watch it.
+        self._watchers: dict[str, list[Callable[[Preview], None]]] = {}
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it holds a connection."""
+        with self._lock:
+            return self._thread is not None
+
+    @contextmanager
+    def watch(self, job_id: str, on_preview: Callable[[Preview], None]) -> Iterator[None]:
+        """Have previews of a job made and handed over until the exit.
+
+        `on_preview` is called on the feed's thread, and must return at once.
+        """
+        with self._lock:
+            self._watchers.setdefault(job_id, []).append(on_preview)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="previews", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers[job_id].remove(on_preview)
+                if not self._watchers[job_id]:
+                    del self._watchers[job_id]
+
+    def _run(self) -> None:
+        with _connect(self._redis_url) as client:
+            while self._is_wanted():
+                try:
+                    with client.pubsub(ignore_subscribe_messages=True) as subscription:
+                        self._listen(client, subscription)
+                except redis.RedisError:
+                    time.sleep(RETRY_S)
+
+    def _is_wanted(self) -> bool:
+        """Tell whether anybody watches; if not, the thread ends; who comes next starts another."""
+        with self._lock:
+            if not self._watchers:
+                self._thread = None
+            return bool(self._watchers)
+
+    def _listen(self, client: redis.Redis, subscription: PubSub) -> None:
+        subscribed: set[str] = set()
+        repeat_at = time.monotonic()
+        while watched := self._watched():
+            if new := watched - subscribed:
+                subscription.subscribe(*map(_preview_channel, new))
+            if gone := subscribed - watched:
+                subscription.unsubscribe(*map(_preview_channel, gone))  # type: ignore[no-untyped-call]
+            subscribed = watched
+            if time.monotonic() >= repeat_at:
+                new, repeat_at = watched, time.monotonic() + REPEAT_S
+            for job_id in new:
+                client.publish(WATCH_CHANNEL, json.dumps({"job_id": job_id}))
+            message = subscription.get_message(timeout=POLL_S)
+            if message is not None:
+                self._hand_over(message["data"])
+
+    def _watched(self) -> set[str]:
+        with self._lock:
+            return set(self._watchers)
+
+    def _hand_over(self, message: bytes) -> None:
+        try:
+            preview = decode_preview(message)
+        except ValueError:
+            log.warning("preview_unreadable")  # by somebody else's hand
+            return
+        # Who has left under the lock hears of no more.
+        with self._lock:
+            for on_preview in self._watchers.get(preview.job_id, []):
+                on_preview(preview)
+
+
+def _preview_channel(job_id: str) -> str:
+    return f"latentq.preview.{job_id}"

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from typing import NoReturn
@@ -22,9 +23,10 @@ from shared.db.dispatch import DispatchRepository
 from shared.db.leases import LeaseRepository
 from shared.db.presence import WorkerRepository
 from shared.db.session import make_engine
-from shared.errors import ConfigurationError, ModelUnavailable
+from shared.errors import ConfigurationError, ModelUnavailable, ServiceUnavailable
 from shared.job import Lease
-from shared.queue import CancelListener, JobQueue, queues_of
+from shared.preview import Preview
+from shared.queue import WATCH_S, JobQueue, WorkerListener, queues_of
 from shared.settings import WorkerSettings
 from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
@@ -58,10 +60,15 @@ def main(*, name: str) -> NoReturn:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = _pick_device(settings.device)
     catalog = Catalog.load(settings.catalog or CATALOG)
-    # A worker without its engine would fail every job it takes; a new process will not.
     models = ModelCache(catalog, device)
+    redis_url = settings.redis_url.get_secret_value()
+    job_queue = JobQueue(redis_url)
     engine = Engine(
-        EngineConfig(), models, on_crash=lambda error: watchdog.leave(_explain_crash(error))
+        EngineConfig(),
+        models,
+        # A worker without its engine would fail every job it takes; a new process will not.
+        on_crash=lambda error: watchdog.leave(_explain_crash(error)),
+        on_preview=partial(show_preview, job_queue),
     )
     # Each job's thread holds a connection only for the moment of a statement.
     database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
@@ -70,7 +77,6 @@ def main(*, name: str) -> NoReturn:
     _warm_up(engine, _choose_warm(catalog, settings.warm_models), costs)
 
     slots = settings.worker_slots
-    redis_url = settings.redis_url.get_secret_value()
     leases = LeaseRepository(database, lease_s=settings.lease_s)
     keeper = LeaseKeeper(
         leases, lease_s=settings.lease_s, progress=engine.progress, stop_job=engine.cancel
@@ -106,9 +112,11 @@ def main(*, name: str) -> NoReturn:
         save_costs=costs.save,
     )
     lookout = Lookout(affinity, lambda: workers.look_around(worker_id))
-    listener = CancelListener(redis_url, keeper.cancel)
+    listener = WorkerListener(
+        redis_url, on_cancel=keeper.cancel, on_watch=partial(engine.watch, for_s=WATCH_S)
+    )
     backlog = Backlog(
-        DispatchRepository(database).announced, JobQueue(redis_url).ping, queues=affinity.queues
+        DispatchRepository(database).announced, job_queue.ping, queues=affinity.queues
     )
     consumer = Consumer(redis_url, task.run, affinity, worker_id=worker_id, slots=slots)
 
@@ -181,6 +189,12 @@ def _observe(engine: Engine, shutdown: Shutdown, activity: Activity, backlog: Ba
         idle_since=activity.idle_since,
         backlog_since=backlog.since,
     )
+
+
+def show_preview(job_queue: JobQueue, preview: Preview) -> None:
+    """Send a preview to whoever watches its job; where Redis is away they wait for the next."""
+    with suppress(ServiceUnavailable):
+        job_queue.publish_preview(preview)
 
 
 def _settle(leases: LeaseRepository, held: Iterable[Lease], reason: ExitReason) -> None:

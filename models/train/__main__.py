@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from transformers import CLIPTokenizer
 
+from models.fit_preview import fit_preview, scenes
 from models.train.denoiser import (
     DenoiserTraining,
     learn_to_arrange,
@@ -36,6 +37,7 @@ def main(  # noqa: PLR0913 - one option for each part
     training = DenoiserTraining(stages, reading_steps=reading_steps)
     denoiser = train_denoiser(work, vae, tokenizer, training, processes=processes)
     export(output, vae, tokenizer, denoiser)
+    fit_preview(output, scenes()).save(output)
     for log in sorted(work.glob("*.csv")):
         plot(log, log.with_suffix(".png"))
 

@@ -26,6 +26,7 @@ from shared.db.keys import KeyRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
+from shared.queue import PreviewFeed
 from shared.storage import ObjectStore
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api, Clock
 
@@ -85,6 +86,7 @@ def api(
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),
         hub=JobHub(),
+        previews=PreviewFeed("redis://127.0.0.1:1"),
         new_job_id=new_job_id,
         new_batch_id=new_batch_id,
         nudge=lambda: nudges.append(None),

@@ -1,12 +1,7 @@
 """Streams of a real server on a real port."""
 
-import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
 
 import httpx
 import pytest
@@ -16,14 +11,11 @@ from hypothesis import strategies as st
 
 from api import events as events_module
 from api.events import id_of
-from api.hub import JobHub
-from api.main import create_app
-from api.server import Server
-from shared.db.changes import ChangeListener
 from shared.db.leases import Beat, LeaseRepository
 from shared.job import Artifact, JobStamp, JobStatus, Lease, Success
 from tests.fixtures.api import Api
-from tests.fixtures.stack import free_port, wait_until
+from tests.fixtures.live import LiveApi
+from tests.fixtures.stack import wait_until
 
 ARTIFACT = Artifact(0, "results/x/0.png", "image/png", 64, 64, 7, "ab" * 32, 100)
 EXECUTION = {
@@ -32,58 +24,10 @@ EXECUTION = {
 }  # fmt: skip
 
 
-@dataclass
-class Event:
-    id: int
-    name: str
-    data: dict[str, Any]
-
-
-def read_events(lines: Iterator[str]) -> Iterator[Event]:
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        elif "event" in fields:
-            yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
-            fields = {}
-
-
-@dataclass
-class Live:
-    """A server, with a hub of its own that hears of changes."""
-
-    api: Api
-    hub: JobHub
-    url: str
-
-    @contextmanager
-    def stream(self, path: str, **headers: str) -> Iterator[tuple[httpx.Response, Iterator[Event]]]:
-        headers |= {"Authorization": self.api.client.headers["Authorization"]}
-        with (
-            httpx.Client(base_url=self.url, headers=headers, timeout=10) as client,
-            client.stream("GET", path) as answer,
-        ):
-            yield answer, read_events(answer.iter_lines())
-
-
 @pytest.fixture
-def live(api: Api) -> Iterator[Live]:
-    hub = JobHub(max_watches_per_key=3)
-    listener = ChangeListener(api.database, hub.wake, hub.wake_all)
-    app = create_app(replace(api.services, hub=hub))
-    port = free_port()
-    server = Server(app, hub, host="127.0.0.1", port=port)
-    thread = threading.Thread(target=server.run)
-    listener.start()
-    thread.start()
-    wait_until(lambda: server.started, timeout_s=10)
-    yield Live(api, hub, f"http://127.0.0.1:{port}")
-    server.should_exit = True
-    thread.join(4)  # less than the server's grace: nothing is waited for
-    listener.stop()
-    assert not thread.is_alive()
+def live(api: Api) -> Iterator[LiveApi]:
+    with LiveApi(api) as running:
+        yield running
 
 
 @pytest.fixture
@@ -97,7 +41,7 @@ def start(leases: LeaseRepository, job_id: str) -> Lease:
     return claimed.lease
 
 
-def test_a_stream_tells_the_life_of_a_job(live: Live, leases: LeaseRepository) -> None:
+def test_a_stream_tells_the_life_of_a_job(live: LiveApi, leases: LeaseRepository) -> None:
     job = live.api.submit(num_outputs=1)
     with live.stream(job["links"]["events"]) as (answer, events):
         assert answer.headers["Content-Type"].startswith("text/event-stream")
@@ -126,7 +70,7 @@ def test_a_stream_tells_the_life_of_a_job(live: Live, leases: LeaseRepository) -
     wait_until(lambda: live.hub.num_watches == 0, timeout_s=5)
 
 
-def test_many_changes_in_a_moment_are_one_event(live: Live, leases: LeaseRepository) -> None:
+def test_many_changes_in_a_moment_are_one_event(live: LiveApi, leases: LeaseRepository) -> None:
     job = live.api.submit()
     lease = start(leases, job["id"])
     with live.stream(job["links"]["events"]) as (_, events):
@@ -142,7 +86,7 @@ def test_many_changes_in_a_moment_are_one_event(live: Live, leases: LeaseReposit
     assert end.name == "canceled"
 
 
-def test_a_client_that_has_seen_the_end_need_not_come_back(live: Live) -> None:
+def test_a_client_that_has_seen_the_end_need_not_come_back(live: LiveApi) -> None:
     job = live.api.submit()
     path = job["links"]["events"]
     live.api.client.post(job["links"]["cancel"])
@@ -159,7 +103,7 @@ def test_a_client_that_has_seen_the_end_need_not_come_back(live: Live) -> None:
             assert [event.name for event in events] == ["snapshot", "canceled"]
 
 
-def test_a_client_that_goes_away_frees_its_place(live: Live) -> None:
+def test_a_client_that_goes_away_frees_its_place(live: LiveApi) -> None:
     path = live.api.submit()["links"]["events"]
     with live.stream(path), live.stream(path), live.stream(path):
         wait_until(lambda: live.hub.num_watches == 3, timeout_s=5)
@@ -168,7 +112,7 @@ def test_a_client_that_goes_away_frees_its_place(live: Live) -> None:
     wait_until(lambda: live.hub.num_watches == 0, timeout_s=5)
 
 
-def test_a_client_that_stops_waiting_frees_its_place(live: Live) -> None:
+def test_a_client_that_stops_waiting_frees_its_place(live: LiveApi) -> None:
     path = live.api.submit()["links"]["self"]
     headers = {"Authorization": live.api.client.headers["Authorization"], "Prefer": "wait=60"}
     with (
@@ -179,7 +123,7 @@ def test_a_client_that_stops_waiting_frees_its_place(live: Live) -> None:
     wait_until(lambda: live.hub.num_watches == 0, timeout_s=5)
 
 
-def test_streams_end_when_the_server_stops(live: Live) -> None:
+def test_streams_end_when_the_server_stops(live: LiveApi) -> None:
     job = live.api.submit()
     with live.stream(job["links"]["events"]) as (_, events):
         assert next(events).name == "snapshot"
@@ -187,7 +131,7 @@ def test_streams_end_when_the_server_stops(live: Live) -> None:
         assert list(events) == []
 
 
-def test_a_stream_ends_with_its_key(live: Live) -> None:
+def test_a_stream_ends_with_its_key(live: LiveApi) -> None:
     job = live.api.submit()
     with live.stream(job["links"]["events"]) as (_, events):
         next(events)
@@ -199,7 +143,7 @@ def test_a_stream_ends_with_its_key(live: Live) -> None:
         assert list(events) == []
 
 
-def test_a_stream_grows_old(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_grows_old(live: LiveApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_module, "MAX_AGE_S", 0.0)
     job = live.api.submit()
     with live.stream(job["links"]["events"]) as (_, events):
@@ -208,7 +152,7 @@ def test_a_stream_grows_old(live: Live, monkeypatch: pytest.MonkeyPatch) -> None
         assert list(events) == []
 
 
-def test_a_job_that_nobody_may_see_has_no_stream(live: Live) -> None:
+def test_a_job_that_nobody_may_see_has_no_stream(live: LiveApi) -> None:
     with live.stream("/v1/jobs/job_0/events") as (answer, _):
         assert answer.status_code == 404
     assert live.hub.num_watches == 0

@@ -8,7 +8,7 @@ from cli.standalone.servers import Servers
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.job import NewJob
-from shared.queue import CancelListener, JobQueue
+from shared.queue import JobQueue, WorkerListener
 from tests.fixtures.stack import free_port, wait_until
 
 MakeJob = Callable[..., NewJob]
@@ -40,7 +40,7 @@ def test_a_nudge_announces_what_waits(
 
 def test_a_cancel_request_reaches_those_who_listen(nudger: Nudger, servers: Servers) -> None:
     heard: list[str] = []
-    listener = CancelListener(servers.redis_url, heard.append)
+    listener = WorkerListener(servers.redis_url, on_cancel=heard.append, on_watch=print)
     listener.start()
 
     def is_heard() -> bool:

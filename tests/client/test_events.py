@@ -43,17 +43,17 @@ def stream(*chunks: bytes, breaks: bool = False) -> Callable[[], httpx.Response]
 
 PROGRESS = {"iteration": 2, "iterations": 4, "eta_s": None}
 PREVIEW = {
-    "index": 0,
+    "output_index": 0,
     "iteration": 2,
     "content_type": "image/webp",
     "data": base64.b64encode(b"picture").decode(),
 }
 
 
-def follow(service: Service, count: int | None = None) -> list[Any]:
+def follow(service: Service, count: int | None = None, *, previews: bool = False) -> list[Any]:
     mine = service.call("get", "job_1")
     service.requests.clear()
-    return service.caller.take(mine, "events", count=count)
+    return service.caller.take(mine, "events", count=count, previews=previews)
 
 
 def test_a_stream_is_read_to_the_end_of_the_job(serve: Serve) -> None:
@@ -68,7 +68,7 @@ def test_a_stream_is_read_to_the_end_of_the_job(serve: Serve) -> None:
         event(6, "never read"),
     ]
     service = serve(job(), stream(*parts))
-    snapshot, progress, preview, unknown, last = follow(service)
+    snapshot, progress, preview, unknown, last = follow(service, previews=True)
     assert snapshot.job.id == "job_1"
     assert progress.progress.iteration == 2
     assert preview.preview.data == b"picture"
@@ -77,6 +77,7 @@ def test_a_stream_is_read_to_the_end_of_the_job(serve: Serve) -> None:
     assert last.job.status == "succeeded"
     (request,) = service.requests
     assert request.headers["Accept"] == "text/event-stream"
+    assert request.url.query == b"previews=true"
     assert "Last-Event-ID" not in request.headers
 
 

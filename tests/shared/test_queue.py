@@ -7,7 +7,13 @@ import redis
 
 from cli.standalone.servers import Servers
 from shared.errors import ServiceUnavailable
-from shared.queue import CANCEL_CHANNEL, CancelListener, JobQueue, make_celery, queues_of
+from shared.queue import (
+    CANCEL_CHANNEL,
+    JobQueue,
+    WorkerListener,
+    make_celery,
+    queues_of,
+)
 from tests.fixtures.stack import free_port
 
 QUEUE = "demo.interactive"
@@ -89,7 +95,7 @@ def test_a_cancel_request_reaches_the_listener(servers: Servers, broker: redis.R
         heard.append(job_id)
         arrived.set()
 
-    listener = CancelListener(servers.redis_url, hear)
+    listener = WorkerListener(servers.redis_url, on_cancel=hear, on_watch=print)
     listener.start()
     try:
         queue = JobQueue(servers.redis_url)

@@ -12,6 +12,7 @@ import structlog
 import torch
 
 from shared.errors import InternalFailure
+from shared.preview import Preview
 from shared.request import GenerationRequest
 from worker.engine.batcher import Batcher
 from worker.engine.config import EngineConfig
@@ -20,6 +21,7 @@ from worker.engine.intake import Intake
 from worker.engine.lane import predict_left_ms
 from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
+from worker.engine.previews import Previewer
 from worker.engine.probe import confirms, probe
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.runner import Runner, as_job_error
@@ -65,7 +67,7 @@ class Engine:
     """Advance all jobs together on one device.
 
     Three threads: one encodes prompts and pictures, one owns the batch and steps it, one decodes.
-    A job passes from one to the next and never back.
+    A job passes from one to the next and never back. A fourth makes previews of copies.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Engine:
         *,
         costs: CostModel | None = None,
         on_crash: Callable[[BaseException], None] = lambda _: None,
+        on_preview: Callable[[Preview], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.costs = costs or CostModel()
@@ -83,6 +86,7 @@ class Engine:
         self.runner = Runner(models, self.costs, self.timings)
         self._clock = clock
         self._models = models
+        self._previews = Previewer(models, on_preview, clock=clock)
         self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size)
         self._on_crash = on_crash
         self._run_ids = itertools.count()
@@ -124,6 +128,7 @@ class Engine:
         """Begin to take jobs."""
         for thread in self._threads:
             thread.start()
+        self._previews.start()
 
     def stop(self) -> None:
         """End all jobs and all threads."""
@@ -131,6 +136,7 @@ class Engine:
         self._to_encode.put(None)
         for thread in self._threads:
             thread.join()
+        self._previews.stop()
 
     def submit(
         self,
@@ -168,6 +174,13 @@ class Engine:
             if (run := self._runs.get(job_id)) is not None:
                 run.stop = JobCanceled()
 
+    def watch(self, job_id: str, *, for_s: float) -> None:
+        """Make previews of a job from now on, also if it comes later; two a second at most.
+
+        They go to `on_preview`, on a thread of their own, and the last may come after the result.
+        """
+        self._previews.watch(job_id, for_s=for_s)
+
     def drain(self, *, finish_within_s: float = 0.0) -> None:
         """Take no more jobs; end those in flight at the next step boundary.
 
@@ -194,6 +207,7 @@ class Engine:
         if batch is None:
             return []
         predictions = self.runner.predict(batch)  # guidance applied
+        self._previews.look(batch, predictions, lambda entry: self._stepping[entry.run_id].job_id)
         with self.timings.measure("scheduler_s"):
             for trajectory, prediction in zip(batch, predictions, strict=True):
                 trajectory.advance(prediction)  # own scheduler, own generator

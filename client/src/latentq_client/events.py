@@ -22,7 +22,7 @@ SILENCE_S = 45.0
 class Preview:
     """A rough picture of an output while its job runs."""
 
-    index: int
+    output_index: int
     iteration: int
     content_type: str
     data: bytes
@@ -31,7 +31,7 @@ class Preview:
     def read(cls, body: Mapping[str, Any]) -> Self:
         """Read the data of an event."""
         return cls(
-            index=body["index"],
+            output_index=body["output_index"],
             iteration=body["iteration"],
             content_type=body["content_type"],
             data=base64.b64decode(body["data"]),
@@ -114,7 +114,7 @@ class EventReader:
                 self.last_id = value
 
 
-def follow_job(job_id: str) -> Flow[Event]:
+def follow_job(job_id: str, *, previews: bool = False) -> Flow[Event]:
     """Follow a job until it has ended, over as many streams as it takes.
 
     Each stream begins with a snapshot, so that nothing that still counts is missed.
@@ -126,7 +126,7 @@ def follow_job(job_id: str) -> Flow[Event]:
     last_id, failures = "", 0
     while True:
         try:
-            opened = yield Open(_request(job_id, last_id))
+            opened = yield Open(_request(job_id, last_id, previews=previews))
             answer: httpx.Response = opened.answer
             if answer.status_code == httpx.codes.NO_CONTENT:
                 return
@@ -149,9 +149,11 @@ def follow_job(job_id: str) -> Flow[Event]:
         yield Pause(pause_after(failures))
 
 
-def _request(job_id: str, last_id: str) -> Send:
+def _request(job_id: str, last_id: str, *, previews: bool) -> Send:
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
-    return Send("GET", path_of(job_id, "/events"), {"headers": headers, "timeout": SILENCE_S})
+    params = {"previews": "true"} if previews else {}
+    options = {"headers": headers, "params": params, "timeout": SILENCE_S}
+    return Send("GET", path_of(job_id, "/events"), options)
 
 
 def _refuse(opened: Opened, *, is_final: bool) -> Flow[Event]:

@@ -97,12 +97,13 @@ class _Handle(Generic[HandleT]):
         return self._itself
 
     @Iteration
-    def events(self) -> Flow[Event]:
+    def events(self, *, previews: bool = False) -> Flow[Event]:
         """Follow it until it has ended, over as many streams as it takes.
 
-        Each stream begins with a `snapshot`, so that nothing that still counts is missed.
+        Each stream begins with a `snapshot`, so that nothing that still counts is missed. With
+        `previews` there are rough pictures of it while it runs, where the model has them.
         """
-        yield from follow_job(self.id)
+        yield from follow_job(self.id, previews=previews)
 
     @Operation
     def save(self, path: Path | str) -> Steps[Sequence[Path]]:

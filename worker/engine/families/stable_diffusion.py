@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from models.preview_map import load_preview_map
 from shared.catalog import ModelSpec
 from shared.errors import InvalidInput
 from worker.engine.samplers import load_native
@@ -36,6 +37,8 @@ class StableDiffusion:
         self._text_encoder = self._load(CLIPTextModel, "text_encoder")
         self._unet = self._load(UNet2DConditionModel, "unet")
         self._vae = self._load(AutoencoderKL, "vae")
+        #: What previews are colored with; a model without it has none.
+        self.preview_map = load_preview_map(spec.path, channels=self._unet.config.in_channels)
         self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor, do_resize=False)
 
     def touch(self) -> None:
