@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from latentq_client import Client, Job
+from latentq_client import Job, JobHandle
 
 #: Pause between two looks at all jobs, in seconds.
 POLL_S = 0.25
@@ -29,8 +29,7 @@ def status_text(status: str) -> Text:
 
 
 def watch(
-    client: Client,
-    jobs: Sequence[Job],
+    handles: Sequence[JobHandle],
     *,
     console: Console,
     label: Callable[[Job], str] = lambda job: job.id,
@@ -42,18 +41,18 @@ def watch(
         ServiceRefused: A job is gone.
         ServiceUnreachable: Nobody answers.
     """
-    latest = {job.id: job for job in jobs}
+    jobs = [handle.data for handle in handles]
     view = _Bars(console, jobs, label) if console.is_terminal else _Lines(console, label)
     with view:
         while True:
-            for job in latest.values():
-                view.show(job)
-            unfinished = [job_id for job_id, job in latest.items() if not job.is_terminal]
+            for handle in handles:
+                view.show(handle.data)
+            unfinished = [handle for handle in handles if not handle.is_terminal]
             if not unfinished:
-                return list(latest.values())
+                return [handle.data for handle in handles]
             sleep(POLL_S)
-            for job_id in unfinished:
-                latest[job_id] = client.get(job_id).data
+            for handle in unfinished:
+                handle.refresh()
 
 
 class _Bars(AbstractContextManager["_Bars"]):

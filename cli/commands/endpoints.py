@@ -60,10 +60,17 @@ def enable(
 
 
 @app.command()
-def rm(endpoint_id: IdArgument, url: UrlOption = None, api_key: ApiKeyOption = None) -> None:
+def rm(
+    endpoint_id: IdArgument,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Remove an endpoint, with its secrets and deliveries."""
     with connect(url, api_key) as client:
         client.delete_webhook_endpoint(endpoint_id)
+    if as_json:
+        typer.echo(json.dumps({"deleted": endpoint_id}, indent=2))
 
 
 @app.command()

@@ -35,11 +35,11 @@ def main() -> int:
     ):
         console.print(f"Submitting {len(JOBS)} jobs.")
         jobs = [
-            client.submit(job.prompt, **{"seed": FIRST_SEED + number, **job.fields}).data
+            client.submit(job.prompt, **{"seed": FIRST_SEED + number, **job.fields})
             for number, job in enumerate(JOBS)
         ]
         numbers = {job.id: number for number, job in enumerate(jobs, start=1)}
-        done = watch(client, jobs, console=console, label=lambda job: _label(numbers[job.id], job))
+        done = watch(jobs, console=console, label=lambda job: _label(numbers[job.id], job))
         pictures = save_pictures(client, done, OUTPUT)
     console.print()
     console.print(describe(done))
