@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.events import StreamIsOver
 from api.problems import render_problem
 from api.validation import explain
-from shared.errors import InvalidRequest, LatentqError, StorageUnavailable
+from shared.errors import InvalidRequest, LatentqError, QuotaExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +26,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every expected exception as a problem."""
     app.exception_handler(LatentqError)(_answer_error)
+    app.exception_handler(QuotaExceeded)(_answer_quota)
     app.exception_handler(StorageUnavailable)(_answer_store_away)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
@@ -74,6 +75,16 @@ class UnexpectedErrors:
 async def _answer_error(request: Request, error: LatentqError) -> Response:
     problems = error.problems if isinstance(error, InvalidRequest) else []
     return render_problem(request, error.code, error.detail, problems=problems)
+
+
+async def _answer_quota(request: Request, error: QuotaExceeded) -> Response:
+    return render_problem(
+        request,
+        error.code,
+        error.detail,
+        policies=error.policies,
+        retry_after_s=error.retry_after_s,
+    )
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:

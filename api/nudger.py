@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 
 import structlog
 
@@ -13,6 +14,9 @@ from shared.queue import JobQueue
 
 #: Cancel requests that wait for a Redis that is slow; more are left to the heartbeats.
 MAX_WAITING_CANCELS = 1000
+#: Rest after a round, in times of the round and at most in seconds: under load one round announces
+#: what came meanwhile, and most of the process is there for requests.
+REST, MAX_REST_S = 4.0, 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +33,7 @@ class Nudger:
         self._job_queue = job_queue
         self._cancels: queue.Queue[str] = queue.Queue(MAX_WAITING_CANCELS)
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
 
     def start(self) -> None:
@@ -38,7 +42,7 @@ class Nudger:
 
     def stop(self) -> None:
         """Stop; what was not sent yet is left to the dispatcher and the heartbeats."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
         self._thread.join()
 
@@ -55,14 +59,16 @@ class Nudger:
         self._wake.set()
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._wake.wait()
             self._wake.clear()
+            began = time.monotonic()
             try:
                 self._send_cancels()
                 dispatch(self._repository, self._job_queue)
             except (*DATABASE_AWAY, ServiceUnavailable) as error:
                 log.warning("nudge_failed", error=type(error).__name__)
+            self._stopping.wait(min(REST * (time.monotonic() - began), MAX_REST_S))
 
     def _send_cancels(self) -> None:
         while True:

@@ -39,6 +39,8 @@ SOCKET_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 2
 #: How long a listener waits for a message before it looks whether it shall stop, in seconds.
 POLL_S = 0.5
+#: How often a feed of previews looks who watches, in seconds.
+LOOK_S = 0.1
 #: Pause before a listener tries again after an error, in seconds.
 RETRY_S = 1.0
 
@@ -355,9 +357,10 @@ class PreviewFeed:
                 new, repeat_at = watched, time.monotonic() + REPEAT_S
             for job_id in new:
                 client.publish(WATCH_CHANNEL, json.dumps({"job_id": job_id}))
-            message = subscription.get_message(timeout=POLL_S)
-            if message is not None:
-                self._hand_over(message["data"])
+            look_at = time.monotonic() + LOOK_S
+            while (left_s := look_at - time.monotonic()) > 0:
+                if (message := subscription.get_message(timeout=left_s)) is not None:
+                    self._hand_over(message["data"])
 
     def _watched(self) -> set[str]:
         with self._lock:

@@ -6,10 +6,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.rows import webhook_values
+from shared.db.rows import explain_unserved, webhook_values
 from shared.db.tables import jobs
 from shared.db.webhooks import endpoint_id_of
-from shared.job import AGEING_S, NewJob
+from shared.job import AGEING_S, Job, JobStatus, NewJob
 
 #: Marks what belongs to a row: names of columns are taken by the statement itself.
 _PREFIX = "new_"
@@ -27,10 +27,12 @@ _TIMES: dict[str, sa.ColumnElement[Any]] = {
 _PLAIN = (
     "id", "tenant", "queue", "model", "preset_name", "preset_version", "request", "metadata",
     "priority", "iterations", "predicted_s", "megapixel_iterations", "idempotency_key",
-    "body_sha256", "webhook", "endpoint_id", "retry_of", "batch_id", "batch_index",
+    "body_sha256", "webhook", "endpoint_id", "retry_of", "key_id", "batch_id", "batch_index",
 )  # fmt: skip
 #: What decides where a row stands in its queue.
 PLACE_COLUMNS = ("id", "queue", "model", "virtual_birth", "held_until")
+#: That, and what the database adds to a new row.
+TOLD_COLUMNS = (*PLACE_COLUMNS, "status", "dispatched_at", "created_at", "deadline_at")
 
 
 def column_of(name: str) -> sa.ColumnElement[Any]:
@@ -63,6 +65,7 @@ def row_parameters(new: NewJob) -> dict[str, Any]:
         "webhook": new.webhook and webhook_values(new.webhook),
         "endpoint_id": new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
         "retry_of": new.retry_of,
+        "key_id": new.key_id,
         "batch_id": new.batch and new.batch.id,
         "batch_index": new.batch and new.batch.index,
         "not_before": request.not_before,
@@ -70,3 +73,32 @@ def row_parameters(new: NewJob) -> dict[str, Any]:
         "deadline": timedelta(seconds=request.deadline_s),
     }
     return {f"{_PREFIX}{name}": value for name, value in values.items()}
+
+
+def read_accepted(new: NewJob, row: sa.Row[Any]) -> Job:
+    """Return a job as its new row stands, which has little in it that was not known."""
+    return Job(
+        id=new.id,
+        tenant=new.tenant,
+        status=JobStatus(row.status),
+        request=new.request,
+        preset=new.preset,
+        metadata=new.metadata,
+        created_at=row.created_at,
+        started_at=None,
+        finished_at=None,
+        deadline_at=row.deadline_at,
+        cancel_requested=False,
+        attempt=0,
+        iteration=0,
+        predicted_s=new.predicted_s,
+        queue_position=row.queue_position,
+        queue_eta_s=row.queue_eta_s,
+        unschedulable=explain_unserved(row.model) if row.is_unserved else None,
+        error_code=None,
+        error_message=None,
+        execution=None,
+        webhook=new.webhook,
+        retry_of=new.retry_of,
+        batch=new.batch,
+    )

@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared.db.acceptance import INSERT_JOB, row_parameters
+from shared.db.acceptance import INSERT_JOB, TOLD_COLUMNS, read_accepted, row_parameters
 from shared.db.deletions import delete_jobs
 from shared.db.forecast import Forecast, forecast
 from shared.db.outlook import FEW_AHEAD, MANY_AHEAD, select_outlook
+from shared.db.quotas import take_quota
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
@@ -57,6 +58,8 @@ class JobRepository:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        # For what is one statement: to begin and to commit would be journeys of their own.
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def insert(self, new: NewJob) -> tuple[Job, bool]:
         """Store an accepted job; returns it and whether it had been stored before.
@@ -64,24 +67,30 @@ class JobRepository:
         Raises:
             Conflict: The idempotency key was used with another body.
             InvalidRequest: An upload that the request names is there no longer.
+            QuotaExceeded: Its key has too many jobs already.
         """
-        with self._engine.begin() as connection:
-            lock_inputs(connection, new.tenant, new.request)
+        has_inputs = bool(new.request.init_image or new.request.mask)
+        is_one_statement = not has_inputs and new.webhook is None and not new.limits.counts_jobs
+        with (self._single if is_one_statement else self._engine).begin() as connection:
+            if has_inputs:
+                lock_inputs(connection, new.tenant, new.request)
             if new.webhook is not None:
                 ensure_endpoint(connection, new.tenant, new.webhook.url)
+            take_quota(connection, [new])
             while True:
                 # Waits for a concurrent insert of the same key, and then finds it below.
-                is_new = connection.scalar(_INSERT, row_parameters(new)) is not None
-                query = _FRESH if is_new else _BY_KEY
-                names = {"id": new.id, "tenant": new.tenant, "key": new.idempotency_key}
-                row = connection.execute(query, names).one_or_none()
-                if row is not None and row.body_sha256 != new.body_sha256:
-                    raise Conflict(
-                        "this Idempotency-Key came with another body before",
-                        code="idempotency_key_reused",
-                    )
+                row = connection.execute(_ACCEPT, row_parameters(new)).one_or_none()
                 if row is not None:
-                    return _complete(connection, row), not is_new
+                    return read_accepted(new, row), False
+                names = {"tenant": new.tenant, "key": new.idempotency_key}
+                row = connection.execute(_BY_KEY, names).one_or_none()
+                if row is not None:
+                    if row.body_sha256 != new.body_sha256:
+                        raise Conflict(
+                            "this Idempotency-Key came with another body before",
+                            code="idempotency_key_reused",
+                        )
+                    return _complete(connection, row), True
                 # The job that had the key was deleted between the statements.
 
     def forecast(self, new: NewJob) -> Forecast:
@@ -95,7 +104,7 @@ class JobRepository:
         Raises:
             NotFound: The tenant has no such job.
         """
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(_OWN, {"tenant": tenant, "id": job_id}).one_or_none()
             if row is None:
                 raise NotFound("there is no such job")
@@ -107,7 +116,7 @@ class JobRepository:
         Raises:
             NotFound: The tenant has no such job.
         """
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             row = connection.execute(_STAMP, {"tenant": tenant, "id": job_id}).one_or_none()
         if row is None:
             raise NotFound("there is no such job")
@@ -205,6 +214,12 @@ class JobRepository:
                 raise Conflict(detail, code="job_not_finished")
             # It has ended between the two looks.
 
+    def count_waiting(self, *, most: int) -> int:
+        """Count the queued jobs of all tenants, as far as `most`."""
+        queued = sa.select(1).where(jobs.c.status == JobStatus.QUEUED).limit(most).subquery()
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(queued)).scalar_one()
+
     def ping(self) -> None:
         """Raise SQLAlchemy's OperationalError if PostgreSQL does not answer."""
         with self._engine.connect() as connection:
@@ -212,10 +227,12 @@ class JobRepository:
 
 
 # Made once: to build them takes longer than to run them.
-_INSERT = INSERT_JOB.on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"]).returning(
-    jobs.c.id
+_ACCEPT = select_outlook(
+    INSERT_JOB.on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
+    .returning(*(jobs.c[name] for name in TOLD_COLUMNS))
+    .cte("accepted"),
+    max_ahead=FEW_AHEAD,
 )
-_FRESH = select_outlook(max_ahead=FEW_AHEAD).where(jobs.c.id == sa.bindparam("id"))
 _BY_KEY = select_outlook(max_ahead=FEW_AHEAD).where(
     jobs.c.tenant == sa.bindparam("tenant"), jobs.c.idempotency_key == sa.bindparam("key")
 )

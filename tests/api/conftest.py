@@ -5,13 +5,16 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from api.admission import Admission
 from api.estimator import Estimator
 from api.health import Health
 from api.hub import JobHub
 from api.keyring import Keyring
 from api.main import new_batch_id, new_job_id
 from api.presets import PresetBook
+from api.rates import Rates
 from api.services import Services
+from api.strangers import Strangers
 from api.submission import Resolver
 from api.tokens import TokenCounter
 from models import CATALOG
@@ -71,6 +74,8 @@ def api(
     nudges: list[None] = []
     canceled: list[str] = []
     jobs = JobRepository(database)
+    # Nobody listens: a key with such a limit is counted by the process.
+    rates = Rates("redis://127.0.0.1:1/0")
     services = Services(
         resolver=resolver,
         estimator=Estimator(CostRepository(database), catalog),
@@ -82,7 +87,11 @@ def api(
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
         store=store,
+        keys=KeyRepository(database),
         keyring=Keyring(KeyRepository(database), clock),
+        rates=rates,
+        strangers=Strangers(),
+        admission=Admission(jobs, max_waiting=100_000),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),
         hub=JobHub(),
@@ -95,3 +104,4 @@ def api(
     api = Api(services, database, clock, nudges, canceled)
     with api.client:
         yield api
+    rates.close()

@@ -19,6 +19,8 @@ from worker.engine.model_cache import ModelCache
 from worker.engine.preview_picture import encode_preview, predict_clean
 from worker.engine.trajectory import Trajectory
 
+#: How often watches that are over are looked for, in seconds.
+FORGET_S = 1.0
 #: How long the end of the engine waits for a preview under way, in seconds.
 STOP_S = 1.0
 
@@ -71,6 +73,7 @@ class Previewer:
         self._lock = threading.Lock()
         # By job.
         self._watches: dict[str, _Watch] = {}
+        self._forget_at = clock()
         self._snapshots: queue.SimpleQueue[_Snapshot | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine-preview", daemon=True)
 
@@ -124,8 +127,12 @@ class Previewer:
             self._snapshots.put(_copy(job_id, trajectory, prediction))
 
     def _forget(self, now: float) -> None:
-        for job_id in [name for name, watch in self._watches.items() if watch.is_over(now)]:
-            del self._watches[job_id]
+        """Let go of watches that are over, now and then: most are of jobs that run elsewhere."""
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET_S
+            over = [name for name, watch in self._watches.items() if watch.is_over(now)]
+            for job_id in over:
+                del self._watches[job_id]
 
     def _run(self) -> None:
         while (snapshot := self._snapshots.get()) is not None:

@@ -252,3 +252,11 @@ def test_a_preview_that_fails_harms_neither_its_job_nor_the_next(models: ModelCa
     finally:
         engine.stop()
     assert heard == ["first", "second"]
+
+
+def test_watches_of_jobs_that_never_come_are_forgotten(stepper: Stepper) -> None:
+    for n in range(100):
+        stepper.previewer.watch(f"elsewhere-{n}", for_s=5)
+    stepper.clock.now += 6
+    assert stepper.step() == []
+    assert not stepper.previewer._watches
