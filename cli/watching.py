@@ -24,7 +24,7 @@ def watch_until_end(
     try:
         if len(handles) == 1 and style is not PreviewStyle.OFF:
             return [_watch_picture(client, handles[0], Canvas(console, style))]
-        return watch(handles, console=console)
+        return watch(client, handles, console=console)
     except KeyboardInterrupt:
         ids = " ".join(handle.id for handle in handles)
         typer.echo(f"the service goes on; look again with: latentq watch {ids}", err=True)

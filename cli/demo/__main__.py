@@ -39,7 +39,7 @@ def main() -> int:
             for number, job in enumerate(JOBS)
         ]
         numbers = {job.id: number for number, job in enumerate(jobs, start=1)}
-        done = watch(jobs, console=console, label=lambda job: _label(numbers[job.id], job))
+        done = watch(client, jobs, console=console, label=lambda job: _label(numbers[job.id], job))
         pictures = save_pictures(client, done, OUTPUT)
     console.print()
     console.print(describe(done))
