@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from api.auth import Caller
 from api.body import JsonRoute
 from api.caching import forbid_caching
-from api.idempotency import read_key
+from api.idempotency import WITH_KEY, read_key
 from api.intake import accept
 from api.jobs import check_id, say_when_to_ask_again
 from api.openapi import refusals
@@ -52,7 +52,9 @@ def list_attempts(
     )
 
 
-@router.post("/retry", status_code=202, responses=refusals(400, 404, 409, 422))
+@router.post(
+    "/retry", status_code=202, responses=refusals(400, 404, 409, 422), openapi_extra=WITH_KEY
+)
 def retry_job(
     job_id: str, request: Request, response: Response, caller: Caller, services: ServicesOf
 ) -> JobBody:

@@ -1,10 +1,15 @@
+import json
+from pathlib import Path
 from typing import Any
 
 from openapi_spec_validator import validate
 
 from api.examples import EXAMPLES
+from evals.openapi_document import DOCUMENT
 from shared.webhook import EndpointEvent, EventType
 from tests.fixtures.api import Api
+
+ROOT = Path(__file__).parents[2]
 
 
 def describe(api: Api) -> dict[str, Any]:
@@ -113,3 +118,17 @@ def test_every_example_is_taken_as_it_is(api: Api) -> None:
                 sent += 1
     assert sent == sum(map(len, EXAMPLES.values()))
     assert api.count_jobs() == len(EXAMPLES["submit_job"])
+
+
+def test_the_document_that_is_served_is_the_committed_one(api: Api) -> None:
+    assert describe(api) == json.loads((ROOT / DOCUMENT).read_text())
+
+
+def test_routes_that_take_an_idempotency_key_say_so(api: Api) -> None:
+    taking = {
+        operation["operationId"]
+        for path in describe(api)["paths"].values()
+        for operation in path.values()
+        if any(p["name"] == "Idempotency-Key" for p in operation.get("parameters", []))
+    }
+    assert {"submit_job", "submit_batch", "submit_sweep", "retry_job"} <= taking
