@@ -2,17 +2,22 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import RedirectResponse
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.caching import forbid_caching
 from api.jobs import check_id
 from api.openapi import refusals
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.errors import Conflict, NotFound
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["jobs"])
+router = APIRouter(
+    prefix="/v1/jobs/{job_id}/artifacts",
+    tags=["jobs"],
+    dependencies=[Depends(Requires(Scope.JOBS_READ))],
+)
 
 
 @router.get(

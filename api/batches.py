@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.idempotency import WITH_KEY, read_key
@@ -14,6 +14,7 @@ from api.jobs import POLL_AFTER_S
 from api.openapi import refusals
 from api.schemas import JobCreate
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.db.batches import Batch
 from shared.errors import InvalidRequest
 from shared.job_body import JobBody
@@ -28,7 +29,12 @@ class BatchRoute(JsonRoute):
     max_body_bytes = 1024 * 1024
 
 
-router = APIRouter(prefix="/v1/batches", tags=["jobs"], route_class=BatchRoute)
+router = APIRouter(
+    prefix="/v1/batches",
+    tags=["jobs"],
+    route_class=BatchRoute,
+    dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
+)
 
 
 class BatchCreate(BaseModel):

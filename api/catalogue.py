@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
+from api.auth import Requires
 from api.openapi import refusals
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.catalog import ModelSpec, PresetValues
 from shared.compatibility import (
     BEGINS_AT_THE_TOP,
@@ -17,7 +19,9 @@ from shared.compatibility import (
 )
 from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
 
-router = APIRouter(prefix="/v1", tags=["catalog"])
+router = APIRouter(
+    prefix="/v1", tags=["catalog"], dependencies=[Depends(Requires(Scope.MODELS_READ))]
+)
 
 
 class ModelBody(BaseModel):

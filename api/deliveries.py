@@ -7,11 +7,12 @@ import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.listing import Place, cut_page, read_place
 from api.openapi import refusals
 from api.schemas import Text
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.db.delivery_log import Delivery, DeliveryFilters
 from shared.errors import FieldProblem, InvalidRequest, NotFound
 from shared.webhook import DeliveryStatus, EndpointEvent, EventType, Outcome
@@ -78,7 +79,7 @@ def read_filters(
     return DeliveryFilters(status=status, job_id=job_id, endpoint_id=endpoint_id)
 
 
-@router.get("", responses=refusals(400, 422))
+@router.get("", dependencies=[Depends(Requires(Scope.WEBHOOKS_READ))], responses=refusals(400, 422))
 def list_deliveries(
     request: Request,
     response: Response,
@@ -99,7 +100,12 @@ def list_deliveries(
     )
 
 
-@router.post("/{delivery_id}/redeliver", status_code=202, responses=refusals(404, 409))
+@router.post(
+    "/{delivery_id}/redeliver",
+    status_code=202,
+    dependencies=[Depends(Requires(Scope.WEBHOOKS_WRITE))],
+    responses=refusals(404, 409),
+)
 def redeliver(delivery_id: str, caller: Caller, services: ServicesOf) -> DeliveryBody:
     """Send an event again, now, whatever became of it.
 

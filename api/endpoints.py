@@ -7,7 +7,7 @@ import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching, forbid_storing
 from api.deliveries import DeliveryBody, show_delivery
@@ -15,6 +15,7 @@ from api.listing import Place, cut_page, read_place
 from api.openapi import refusals
 from api.schemas import Text, WebhookCreate, WebhookEvents
 from api.services import Services, ServicesOf
+from shared.access import Scope
 from shared.db.endpoints import Endpoint, EndpointChanges
 from shared.db.webhooks import mint_secret
 from shared.errors import FieldProblem, InvalidRequest, NotFound
@@ -25,6 +26,9 @@ log = structlog.get_logger(__name__)
 Description = Annotated[Text, Field(max_length=256)]
 
 router = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"], route_class=JsonRoute)
+
+_READ = [Depends(Requires(Scope.WEBHOOKS_READ))]
+_WRITE = [Depends(Requires(Scope.WEBHOOKS_WRITE))]
 
 
 class EndpointCreate(WebhookCreate):
@@ -75,7 +79,7 @@ class EndpointPage(BaseModel):
     has_more: bool
 
 
-@router.post("", status_code=201, responses=refusals(400, 409, 413, 415, 422))
+@router.post("", dependencies=_WRITE, status_code=201, responses=refusals(400, 409, 413, 415, 422))
 def create_webhook_endpoint(
     body: EndpointCreate, response: Response, caller: Caller, services: ServicesOf
 ) -> NewEndpointBody:
@@ -95,7 +99,7 @@ def create_webhook_endpoint(
     return NewEndpointBody(**_show(endpoint).model_dump(), secret=secret)
 
 
-@router.get("", responses=refusals(400, 422))
+@router.get("", dependencies=_READ, responses=refusals(400, 422))
 def list_webhook_endpoints(
     request: Request,
     response: Response,
@@ -113,7 +117,7 @@ def list_webhook_endpoints(
     )
 
 
-@router.get("/{endpoint_id}", responses=refusals(404))
+@router.get("/{endpoint_id}", dependencies=_READ, responses=refusals(404))
 def get_webhook_endpoint(
     endpoint_id: str, response: Response, caller: Caller, services: ServicesOf
 ) -> EndpointBody:
@@ -122,7 +126,9 @@ def get_webhook_endpoint(
     return _show(services.endpoints.get(caller.tenant, _check_id(endpoint_id)))
 
 
-@router.patch("/{endpoint_id}", responses=refusals(400, 404, 409, 413, 415, 422))
+@router.patch(
+    "/{endpoint_id}", dependencies=_WRITE, responses=refusals(400, 404, 409, 413, 415, 422)
+)
 def update_webhook_endpoint(
     endpoint_id: str, body: EndpointUpdate, response: Response, caller: Caller, services: ServicesOf
 ) -> EndpointBody:
@@ -145,14 +151,14 @@ def update_webhook_endpoint(
     return _show(endpoint)
 
 
-@router.delete("/{endpoint_id}", status_code=204, responses=refusals(404))
+@router.delete("/{endpoint_id}", dependencies=_WRITE, status_code=204, responses=refusals(404))
 def delete_webhook_endpoint(endpoint_id: str, caller: Caller, services: ServicesOf) -> None:
     """Remove an endpoint, its secrets and its deliveries."""
     services.endpoints.delete(caller.tenant, _check_id(endpoint_id))
     log.info("endpoint_deleted", endpoint_id=endpoint_id)
 
 
-@router.get("/{endpoint_id}/secret", responses=refusals(404))
+@router.get("/{endpoint_id}/secret", dependencies=_WRITE, responses=refusals(404))
 def get_webhook_secret(
     endpoint_id: str, response: Response, caller: Caller, services: ServicesOf
 ) -> EndpointSecretBody:
@@ -162,7 +168,7 @@ def get_webhook_secret(
     return EndpointSecretBody(secret=secret)
 
 
-@router.post("/{endpoint_id}/rotate-secret", responses=refusals(404, 409))
+@router.post("/{endpoint_id}/rotate-secret", dependencies=_WRITE, responses=refusals(404, 409))
 def rotate_webhook_secret(
     endpoint_id: str, response: Response, caller: Caller, services: ServicesOf
 ) -> EndpointSecretBody:
@@ -177,7 +183,9 @@ def rotate_webhook_secret(
     return EndpointSecretBody(secret=secret)
 
 
-@router.post("/{endpoint_id}/test", status_code=202, responses=refusals(404, 409))
+@router.post(
+    "/{endpoint_id}/test", dependencies=_WRITE, status_code=202, responses=refusals(404, 409)
+)
 def test_webhook_endpoint(endpoint_id: str, caller: Caller, services: ServicesOf) -> DeliveryBody:
     """Send an event `endpoint.test`, as any other is sent; returns its delivery."""
     delivery_id = services.endpoints.test(caller.tenant, _check_id(endpoint_id))

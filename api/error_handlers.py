@@ -1,6 +1,7 @@
 """Where exceptions become answers. Routes contain no `try`."""
 
 import traceback
+from http import HTTPMethod
 
 import structlog
 from fastapi import FastAPI
@@ -10,12 +11,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.events import StreamIsOver
 from api.problems import render_problem
 from api.validation import explain
-from shared.errors import InvalidRequest, LatentqError, StorageUnavailable
+from shared.errors import InvalidRequest, LatentqError, QuotaExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +28,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every expected exception as a problem."""
     app.exception_handler(LatentqError)(_answer_error)
+    app.exception_handler(QuotaExceeded)(_answer_quota)
     app.exception_handler(StorageUnavailable)(_answer_store_away)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
@@ -76,6 +79,16 @@ async def _answer_error(request: Request, error: LatentqError) -> Response:
     return render_problem(request, error.code, error.detail, problems=problems)
 
 
+async def _answer_quota(request: Request, error: QuotaExceeded) -> Response:
+    return render_problem(
+        request,
+        error.code,
+        error.detail,
+        policies=error.policies,
+        retry_after_s=error.retry_after_s,
+    )
+
+
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
     return await _answer_error(request, explain(error.errors()))
 
@@ -84,7 +97,22 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     code = _CODES.get(error.status_code, "bad_request")
     answer = render_problem(request, code, error.detail)
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods_of(request))
     return answer
+
+
+def _methods_of(request: Request) -> list[str]:
+    """List what may be done at a path; the framework names the methods of one route of it."""
+    scope = {"type": "http", "path": request.scope["path"], "root_path": ""}
+    return [
+        method
+        for method in HTTPMethod
+        if any(
+            route.matches(scope | {"method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _answer_nothing(_request: Request, _over: Exception) -> Response:

@@ -1,15 +1,16 @@
 """Route that tells what a job would take, and where it would stand, without making one."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.intake import prepare
 from api.openapi import refusals
 from api.schemas import JobCreate
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.job_body import (
     CostBody,
     PresetBody,
@@ -21,7 +22,12 @@ from shared.job_body import (
     show_s,
 )
 
-router = APIRouter(prefix="/v1/estimates", tags=["jobs"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1/estimates",
+    tags=["jobs"],
+    route_class=JsonRoute,
+    dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
+)
 
 
 class QueueEstimateBody(QueueBody):

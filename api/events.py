@@ -15,13 +15,14 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.auth import Caller, HoldsKey
+from api.auth import Caller, HoldsKey, Requires
 from api.body import JsonRoute
 from api.hub import LOOK_AGAIN_S, Watch
 from api.jobs import check_id
 from api.openapi import refusals
 from api.preview_body import PreviewBody
 from api.services import Services, ServicesOf
+from shared.access import Scope
 from shared.db.session import DATABASE_AWAY
 from shared.errors import NotFound
 from shared.job import Job, JobStamp, JobStatus
@@ -36,7 +37,12 @@ MAX_AGE_S = 600.0
 
 log = structlog.get_logger(__name__)
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1/jobs/{job_id}",
+    tags=["jobs"],
+    route_class=JsonRoute,
+    dependencies=[Depends(Requires(Scope.JOBS_READ))],
+)
 
 
 class StreamIsOver(Exception):

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.caching import forbid_storing
 from api.openapi import refusals
 from api.pictures import (
@@ -22,6 +22,7 @@ from api.pictures import (
 )
 from api.problems import RequestRefused
 from api.services import Services, ServicesOf
+from shared.access import Scope
 from shared.db.incoming import LINK_TTL_S, IncomingUpload
 from shared.db.uploads import Upload
 from shared.errors import Conflict, NotFound
@@ -32,7 +33,9 @@ log = structlog.get_logger(__name__)
 #: Larger files wait on disk while they are checked.
 _IN_MEMORY_BYTES = 1024 * 1024
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(
+    prefix="/v1/uploads", tags=["uploads"], dependencies=[Depends(Requires(Scope.UPLOADS_WRITE))]
+)
 
 
 class UploadCreate(BaseModel):

@@ -15,9 +15,10 @@ from api.webhooks import read_webhook
 from shared.crash_point import CrashPoint, reached
 from shared.db.batches import Batch, NewBatch, Skipped
 from shared.db.keys import Principal
-from shared.errors import InvalidRequest
+from shared.errors import FieldProblem, InvalidRequest
 from shared.job import BatchPlace, Job, NewJob
 from shared.queue import queue_of
+from shared.request import GenerationRequest
 
 log = structlog.get_logger(__name__)
 
@@ -61,16 +62,42 @@ def prepare_together(
     return settled
 
 
+def check_allowed(caller: Principal, request: GenerationRequest) -> None:
+    """Check a resolved request against what its key allows, whatever else the key has taken.
+
+    Raises:
+        InvalidRequest: The key does not allow it; names each field and what would work.
+    """
+    limits, problems = caller.limits, []
+    if limits.models is not None and request.model not in limits.models:
+        allowed = ", ".join(limits.models)
+        problems.append(FieldProblem("#/model", f"this key is for {allowed}"))
+    for field, most in (
+        ("width", limits.max_width),
+        ("height", limits.max_height),
+        ("steps", limits.max_steps),
+        ("num_outputs", limits.max_num_outputs),
+    ):
+        if most is not None and getattr(request, field) > most:
+            problems.append(FieldProblem(f"#/{field}", f"this key allows at most {most:,}"))
+    if problems:
+        raise InvalidRequest(problems, code="over_key_limit")
+
+
 def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
     """Store a job and say that it waits; returns it, or the one that its key made before and True.
 
     Raises:
         Conflict: Its key came with another body.
         InvalidRequest: An upload is gone by now.
+        QuotaExceeded: The API key has too many jobs already, or has spent the day's budget.
+        RequestRefused: The queue is full.
     """
+    services.admission.check(1)
     job, is_replay = services.jobs.insert(new)
     reached(CrashPoint.AFTER_SUBMIT)
     if not is_replay:
+        services.admission.note_accepted(1)
         services.nudge()
         log.info(
             "job_accepted",
@@ -98,7 +125,10 @@ def accept_together(
     Raises:
         Conflict: The key came with another body.
         InvalidRequest: An upload is gone by now.
+        QuotaExceeded: The API key would have too many jobs, or overspend the day's budget.
+        RequestRefused: The queue is full.
     """
+    services.admission.check(len(members))
     batch_id = services.new_batch_id()
     new = NewBatch(
         id=batch_id,
@@ -112,6 +142,7 @@ def accept_together(
     batch, is_replay = services.batches.insert(new)
     reached(CrashPoint.AFTER_SUBMIT)
     if not is_replay:
+        services.admission.note_accepted(len(members))
         services.nudge()
         log.info("batch_accepted", batch=batch.id, num_jobs=len(members), tenant=caller.tenant)
     return batch, is_replay
@@ -123,6 +154,7 @@ def _settle(
     webhook = read_webhook(body, allow_loopback=services.webhook_allow_loopback)
     inputs = find_inputs(belongings.find_upload, body)
     resolved, preset = services.resolver.resolve(body, inputs, belongings.find_preset)
+    check_allowed(caller, resolved)
     return NewJob(
         id=services.new_job_id(),
         tenant=caller.tenant,
@@ -132,4 +164,6 @@ def _settle(
         metadata=body.metadata,
         predicted_s=services.estimator.predict_s(resolved),
         webhook=webhook,
+        key_id=caller.key_id,
+        limits=caller.limits,
     )

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.etag import NOT_MODIFIED, WITH_ETAG, IfNoneMatch, is_known, make_etag
@@ -19,6 +19,7 @@ from api.prefer import Preferences, PreferencesOf
 from api.schemas import JobCreate
 from api.services import Services, ServicesOf
 from api.waiting import wait_for, wait_for_end, watching
+from shared.access import Scope
 from shared.db.jobs import CancelOutcome, JobFilters
 from shared.errors import Conflict, NotFound
 from shared.job import Job, JobStamp
@@ -32,6 +33,10 @@ POLL_AFTER_S = 1
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
 
 
+_READ = [Depends(Requires(Scope.JOBS_READ))]
+_WRITE = [Depends(Requires(Scope.JOBS_WRITE))]
+
+
 class JobPage(BaseModel):
     """Jobs, newest first."""
 
@@ -43,6 +48,7 @@ class JobPage(BaseModel):
 @router.post(
     "",
     status_code=202,
+    dependencies=_WRITE,
     responses={
         200: {"model": JobBody, "description": "The job ended while the request waited for it"},
         **refusals(400, 413, 415, 422, 429),
@@ -85,6 +91,7 @@ async def submit_job(
 
 @router.get(
     "/{job_id}",
+    dependencies=_READ,
     response_model=JobBody,
     responses={200: WITH_ETAG, 304: NOT_MODIFIED, **refusals(404, 429)},
 )
@@ -130,7 +137,7 @@ async def get_job(  # noqa: PLR0913 - one for each header that it goes by
     return body or Response(status_code=304, headers=dict(response.headers))
 
 
-@router.get("", responses=refusals(400, 422))
+@router.get("", dependencies=_READ, responses=refusals(400, 422))
 def list_jobs(
     request: Request,
     response: Response,
@@ -151,7 +158,11 @@ def list_jobs(
     )
 
 
-@router.post("/{job_id}/cancel", responses={202: {"model": JobBody}, **refusals(404, 409)})
+@router.post(
+    "/{job_id}/cancel",
+    dependencies=_WRITE,
+    responses={202: {"model": JobBody}, **refusals(404, 409)},
+)
 def cancel_job(job_id: str, response: Response, caller: Caller, services: ServicesOf) -> JobBody:
     """Cancel a queued job (200), or ask a running one to stop (202)."""
     job, outcome = services.jobs.request_cancel(caller.tenant, check_id(job_id))
@@ -168,7 +179,7 @@ def cancel_job(job_id: str, response: Response, caller: Caller, services: Servic
     return services.renderer.render(job)
 
 
-@router.delete("/{job_id}", status_code=204, responses=refusals(404, 409))
+@router.delete("/{job_id}", status_code=204, dependencies=_WRITE, responses=refusals(404, 409))
 def delete_job(job_id: str, caller: Caller, services: ServicesOf) -> None:
     """Delete a job that has ended: prompt, metadata, results; links to them stop working soon."""
     services.jobs.delete(caller.tenant, check_id(job_id))

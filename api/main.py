@@ -21,6 +21,7 @@ from api import (
     health_routes,
     incoming,
     jobs,
+    keys,
     messages,
     preset_routes,
     problem_routes,
@@ -28,7 +29,9 @@ from api import (
     sweeps,
     uploads,
 )
+from api.admission import Admission
 from api.auth import authenticate
+from api.edge_headers import EdgeHeaders
 from api.error_handlers import UnexpectedErrors, add_error_handlers
 from api.estimator import Estimator
 from api.health import Health, check_database
@@ -37,11 +40,14 @@ from api.keyring import Keyring
 from api.nudger import Nudger
 from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
 from api.presets import PresetBook
+from api.rates import Rates
 from api.request_id import RequestIds
 from api.server import Server
 from api.services import Services
+from api.strangers import Strangers
 from api.submission import Resolver
 from api.tokens import TokenCounter
+from api.upkeep import Upkeep
 from models import CATALOG
 from shared import crash_point
 from shared.catalog import Catalog
@@ -104,12 +110,16 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         endpoints.router,
         catalogue.router,
         preset_routes.router,
+        keys.router,
     ):
         app.include_router(
-            router, dependencies=[Depends(authenticate)], responses=refusals(401, 500, 503)
+            router,
+            dependencies=[Depends(authenticate)],
+            responses=refusals(401, 403, 429, 500, 503),
         )
     add_error_handlers(app)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(EdgeHeaders)
     app.add_middleware(RequestIds)
     describe(app)
     return app
@@ -130,14 +140,18 @@ def main(*, host: str, port: int) -> None:
 
     services = make_services(settings, database, queue, nudger)
     listener = ChangeListener(database, services.hub.wake, services.hub.wake_all)
+    upkeep = Upkeep([services.admission.refresh, services.keyring.write_usage])
 
     @asynccontextmanager
     async def run_threads(_: FastAPI) -> AsyncIterator[None]:
         nudger.start()
         services.estimator.start()
         listener.start()
+        upkeep.start()
         yield
         listener.stop()
+        upkeep.stop()
+        services.rates.close()
         services.estimator.stop()
         nudger.stop()
 
@@ -154,7 +168,7 @@ def make_services(
         ConfigurationError: The catalog or a tokenizer cannot be used.
     """
     catalog = Catalog.load(settings.catalog or CATALOG)
-    job_repository = JobRepository(database)
+    job_repository, key_repository = JobRepository(database), KeyRepository(database)
     store = ObjectStore(
         endpoint=settings.s3_endpoint,
         public_endpoint=settings.s3_public_endpoint,
@@ -174,7 +188,11 @@ def make_services(
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
         store=store,
-        keyring=Keyring(KeyRepository(database), now),
+        keys=key_repository,
+        keyring=Keyring(key_repository, now),
+        rates=Rates(settings.redis_url.get_secret_value()),
+        strangers=Strangers(),
+        admission=Admission(job_repository, max_waiting=settings.max_queue_depth),
         renderer=JobRenderer(store, settings.link_ttl_s, now),
         health=Health(
             lambda: check_database(job_repository, database),

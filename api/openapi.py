@@ -19,6 +19,7 @@ TAGS = [
     {"name": "uploads", "description": "Pictures for jobs to start from"},
     {"name": "webhooks", "description": "Who is told of what becomes of jobs, and what was told"},
     {"name": "catalog", "description": "What can be asked for"},
+    {"name": "keys", "description": "Who may use the service, for what and how much"},
     {"name": "problems", "description": "What refusals mean"},
     {"name": "health", "description": "For whoever watches the process"},
 ]

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.openapi import refusals
@@ -15,6 +15,7 @@ from api.own_presets import PRESET_NAME, PresetFields
 from api.presets import Preset, PresetBook, Sampling
 from api.schemas import Text
 from api.services import Services, ServicesOf
+from shared.access import Scope
 from shared.catalog import PresetValues
 from shared.db.presets import StoredPreset
 from shared.errors import Conflict, FieldProblem, InvalidRequest, NotFound
@@ -24,6 +25,9 @@ from shared.vocab import Medium
 log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/v1/presets", tags=["catalog"], route_class=JsonRoute)
+
+_READ = [Depends(Requires(Scope.MODELS_READ))]
+_WRITE = [Depends(Requires(Scope.PRESETS_WRITE))]
 
 
 class PresetCreate(PresetFields):
@@ -62,7 +66,7 @@ class PresetList(BaseModel):
     data: list[PresetDescription]
 
 
-@router.get("")
+@router.get("", dependencies=_READ)
 def list_presets(response: Response, caller: Caller, services: ServicesOf) -> PresetList:
     """Read which presets there are."""
     forbid_caching(response)
@@ -76,7 +80,7 @@ def list_presets(response: Response, caller: Caller, services: ServicesOf) -> Pr
     )
 
 
-@router.get("/{name}", responses=refusals(404))
+@router.get("/{name}", dependencies=_READ, responses=refusals(404))
 def get_preset(
     name: str, response: Response, caller: Caller, services: ServicesOf
 ) -> PresetHistory:
@@ -95,6 +99,7 @@ def get_preset(
 
 @router.put(
     "/{name}",
+    dependencies=_WRITE,
     responses={201: {"model": PresetDescription}, **refusals(400, 409, 413, 415, 422)},
 )
 def put_preset(
@@ -120,7 +125,7 @@ def put_preset(
     return _describe_own(preset, services.resolver.presets)
 
 
-@router.delete("/{name}", status_code=204, responses=refusals(404, 409))
+@router.delete("/{name}", status_code=204, dependencies=_WRITE, responses=refusals(404, 409))
 def delete_preset(name: str, caller: Caller, services: ServicesOf) -> None:
     """Hide a preset with all its versions from new jobs; jobs that were made with it stay."""
     _refuse_builtin(name, services)

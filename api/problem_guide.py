@@ -48,6 +48,18 @@ GUIDES = {
         "Send `Authorization: Bearer KEY`. `latentq keys create` makes keys.",
         "send a valid API key as Authorization: Bearer KEY",
     ),
+    "forbidden": Guide(
+        "The key is valid, but not for this: it lacks the scope that the detail names.",
+        "Use a key with that scope. `latentq keys create --scope` makes one, and so does "
+        "`POST /v1/keys` with a key of scope `admin`.",
+        "this needs a key with the scope jobs:write",
+    ),
+    "over_key_limit": Guide(
+        "The request asks for more than its key allows in one job, or for another model.",
+        "Ask for what each detail says is allowed, or use another key.",
+        "this key allows at most 50",
+        "#/steps",
+    ),
     "not_found": Guide(
         "There is no such path, or the caller's tenant has no such thing (any more).",
         "Look at the id, and at whose key is used: what is another tenant's is not found either.",
@@ -170,6 +182,11 @@ GUIDES = {
         "Use a new key for a new request; send the old body to get the old answer.",
         "this Idempotency-Key came with another body before",
     ),
+    "quota_exceeded": Guide(
+        "The key has used up what it may take; `violated-policies` names the limits.",
+        "Come back after the seconds of `Retry-After`, or when some of its jobs have ended.",
+        "this key may have 10 jobs waiting at once",
+    ),
     "internal": Guide(
         "The service met an error that nobody expected. The request may or may not have had its"
         " effect.",
@@ -186,6 +203,11 @@ GUIDES = {
         "A store that the request needs does not answer. Nothing was done.",
         "Send it again after the seconds of `Retry-After`.",
         "PostgreSQL does not answer",
+    ),
+    "queue_full": Guide(
+        "As many jobs wait in the whole system as it takes; the request was not looked at further.",
+        "Send it again after the seconds of `Retry-After`, with the same Idempotency-Key.",
+        "as many jobs wait as the service takes; come back later",
     ),
 }
 

@@ -4,11 +4,13 @@ Two extension members serve clients of other APIs: `error` is what OpenAI's SDK 
 what fal's reads. Nothing here repeats what a caller sent.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,7 +28,11 @@ class ProblemType:
 
     status: int
     title: str
+    #: Names it where a standard does.
+    uri: str | None = None
 
+
+_REGISTERED = "https://iana.org/assignments/http-problem-types"
 
 PROBLEM_TYPES = {
     "malformed_body": ProblemType(400, "The body cannot be read as JSON"),
@@ -35,6 +41,8 @@ PROBLEM_TYPES = {
     "invalid_idempotency_key": ProblemType(400, "The Idempotency-Key header is not valid"),
     "bad_request": ProblemType(400, "The request cannot be understood"),
     "unauthorized": ProblemType(401, "A valid API key is needed"),
+    "forbidden": ProblemType(403, "The key does not allow this"),
+    "over_key_limit": ProblemType(403, "The key does not allow so much"),
     "not_found": ProblemType(404, "There is no such thing"),
     "method_not_allowed": ProblemType(405, "The method is not allowed here"),
     "job_already_finished": ProblemType(409, "The job has finished"),
@@ -59,8 +67,14 @@ PROBLEM_TYPES = {
     "upload_mismatch": ProblemType(422, "The file is not the one that was announced"),
     "idempotency_key_reused": ProblemType(422, "The Idempotency-Key came with another body"),
     "too_many_waiting": ProblemType(429, "Too many requests of the key wait"),
+    "quota_exceeded": ProblemType(
+        429, "The key has used up what it may take", f"{_REGISTERED}#quota-exceeded"
+    ),
     "internal": ProblemType(500, "The service met an error of its own"),
     "service_unavailable": ProblemType(503, "The service cannot take requests at the moment"),
+    "queue_full": ProblemType(
+        503, "The service has as many jobs as it takes", f"{_REGISTERED}#temporary-reduced-capacity"
+    ),
 }
 
 
@@ -101,15 +115,25 @@ class Problem(BaseModel):
     request_id: str
     error: SdkError
     error_type: str
+    #: The limits that are used up; only there where some are.
+    violated_policies: Annotated[
+        list[str], Field(serialization_alias="violated-policies", exclude_if=operator.not_)
+    ] = []
 
 
 def render_problem(
-    request: Request, code: str, detail: str, *, problems: Sequence[FieldProblem] = ()
+    request: Request,
+    code: str,
+    detail: str,
+    *,
+    problems: Sequence[FieldProblem] = (),
+    policies: Sequence[str] = (),
+    retry_after_s: int = RETRY_AFTER_S,
 ) -> Response:
     """Make the answer of a problem; `code` must be in the registry."""
     kind = PROBLEM_TYPES[code]
     problem = Problem(
-        type=f"/problems/{code.replace('_', '-')}",
+        type=kind.uri or f"/problems/{code.replace('_', '-')}",
         title=kind.title,
         status=kind.status,
         detail=detail,
@@ -125,11 +149,12 @@ def render_problem(
             code=code,
         ),
         error_type=code,
+        violated_policies=list(policies),
     )
     return Response(
-        problem.model_dump_json(),
+        problem.model_dump_json(by_alias=True),
         status_code=kind.status,
-        headers=_headers(kind.status),
+        headers=_headers(kind.status, retry_after_s),
         media_type=MEDIA_TYPE,
     )
 
@@ -137,10 +162,12 @@ def render_problem(
 def _sdk_type(status: int) -> str:
     if status == 401:
         return "authentication_error"
+    if status == 429:
+        return "rate_limit_error"
     return "invalid_request_error" if status < 500 else "server_error"
 
 
-def _headers(status: int) -> dict[str, str]:
+def _headers(status: int, retry_after_s: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
-    return {"Retry-After": str(RETRY_AFTER_S)} if status in {429, 503} else {}
+    return {"Retry-After": str(retry_after_s)} if status in (429, 503) else {}

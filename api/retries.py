@@ -2,17 +2,18 @@
 
 import hashlib
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.idempotency import WITH_KEY, read_key
-from api.intake import accept
+from api.intake import accept, check_allowed
 from api.jobs import check_id, say_when_to_ask_again
 from api.openapi import refusals
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.errors import Conflict
 from shared.job import Job, JobStatus, NewJob
 from shared.job_body import AttemptBody, JobBody, path_of
@@ -27,7 +28,7 @@ class AttemptList(BaseModel):
     data: list[AttemptBody]
 
 
-@router.get("/attempts", responses=refusals(404))
+@router.get("/attempts", dependencies=[Depends(Requires(Scope.JOBS_READ))], responses=refusals(404))
 def list_attempts(
     job_id: str, response: Response, caller: Caller, services: ServicesOf
 ) -> AttemptList:
@@ -53,7 +54,11 @@ def list_attempts(
 
 
 @router.post(
-    "/retry", status_code=202, responses=refusals(400, 404, 409, 422), openapi_extra=WITH_KEY
+    "/retry",
+    status_code=202,
+    dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
+    responses=refusals(400, 404, 409, 422),
+    openapi_extra=WITH_KEY,
 )
 def retry_job(
     job_id: str, request: Request, response: Response, caller: Caller, services: ServicesOf
@@ -66,6 +71,7 @@ def retry_job(
     old = services.jobs.get(caller.tenant, check_id(job_id))
     _check_retryable(old)
     spec = services.resolver.find_model(old.request.model)
+    check_allowed(caller, old.request)
     new = NewJob(
         id=services.new_job_id(),
         tenant=caller.tenant,
@@ -78,6 +84,8 @@ def retry_job(
         idempotency_key=key,
         body_sha256=None if key is None else _fingerprint(old.id),
         retry_of=old.id,
+        key_id=caller.key_id,
+        limits=caller.limits,
     )
     job, is_replay = accept(services, new)
     if is_replay:

@@ -6,16 +6,20 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.admission import Admission
 from api.estimator import Estimator
 from api.health import Health
 from api.hub import JobHub
 from api.keyring import Keyring
+from api.rates import Rates
+from api.strangers import Strangers
 from api.submission import Resolver
 from shared.db.batches import BatchRepository
 from shared.db.delivery_log import DeliveryLog
 from shared.db.endpoints import EndpointRepository
 from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
+from shared.db.keys import KeyRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.job_body import JobRenderer
@@ -37,7 +41,11 @@ class Services:
     deliveries: DeliveryLog
     endpoints: EndpointRepository
     store: ObjectStore
+    keys: KeyRepository
     keyring: Keyring
+    rates: Rates
+    strangers: Strangers
+    admission: Admission
     renderer: JobRenderer
     health: Health
     hub: JobHub

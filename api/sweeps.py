@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.batches import MAX_JOBS, describe_batch
 from api.body import JsonRoute
 from api.grid import Coordinate, Point, SweepCreate, expand
@@ -15,10 +15,16 @@ from api.intake import Member, accept_together, prepare_together
 from api.openapi import refusals
 from api.problems import FieldError
 from api.services import ServicesOf
+from shared.access import Scope
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job_body import JobBody
 
-router = APIRouter(prefix="/v1/sweeps", tags=["jobs"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1/sweeps",
+    tags=["jobs"],
+    route_class=JsonRoute,
+    dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
+)
 
 
 class SweptJobBody(JobBody):

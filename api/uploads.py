@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile as FormFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.auth import Caller
+from api.auth import Caller, Requires
 from api.body import MAX_BODY_BYTES, JsonRequest
 from api.caching import forbid_storing
 from api.incoming import PresignedUploadBody, UploadCreate, offer_upload
@@ -17,6 +17,7 @@ from api.pictures import MAX_UPLOAD_BYTES, UploadBody, show_upload, store_pictur
 from api.problems import RequestRefused
 from api.services import ServicesOf
 from api.validation import explain
+from shared.access import Scope
 
 FIELD = "file"
 
@@ -104,6 +105,7 @@ async def _read_description(request: Request) -> UploadCreate:
 @router.post(
     "",
     status_code=201,
+    dependencies=[Depends(Requires(Scope.UPLOADS_WRITE))],
     responses=refusals(400, 413, 415, 422),
     openapi_extra={"requestBody": _BODY},
 )

@@ -7,7 +7,7 @@ import typer
 
 from cli.commands import catalog, doctor, jobs, keys, processes, up, webhooks
 from latentq_client import JobFailed, ServiceRefused, ServiceUnreachable
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, NotFound
 
 app = typer.Typer(
     name="latentq",
@@ -43,6 +43,8 @@ def run() -> None:
         _leave(1, str(error))
     except ConfigurationError as error:
         _leave(2, error.detail)
+    except NotFound as error:
+        _leave(4, error.detail)
     except ServiceUnreachable as error:
         _leave(3, str(error))
     except ServiceRefused as error:

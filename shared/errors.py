@@ -3,6 +3,8 @@
 LatentqError
 ├── InvalidRequest          the caller must change the request
 ├── Unauthorized            no key, or a wrong one
+├── Forbidden               the key is not for this
+├── QuotaExceeded           the key has used up what it may take, for now
 ├── NotFound                no such thing for this tenant
 ├── Conflict                the thing is in a state that does not allow it
 ├── ServiceUnavailable      a store that the request needs cannot be reached
@@ -88,6 +90,26 @@ class Unauthorized(LatentqError):
     """A valid API key is needed."""
 
     code = "unauthorized"
+
+
+class Forbidden(LatentqError):
+    """The key does not allow this."""
+
+    code = "forbidden"
+
+
+class QuotaExceeded(LatentqError):
+    """The key has used up what it may take, for now.
+
+    `policies` names the limits; `retry_after_s` says when asking again may help.
+    """
+
+    code = "quota_exceeded"
+
+    def __init__(self, detail: str, *, policies: list[str], retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.policies = policies
+        self.retry_after_s = retry_after_s
 
 
 class NotFound(LatentqError):

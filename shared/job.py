@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from shared.access import NO_LIMITS, KeyLimits
 from shared.errors import ErrorCode
 from shared.request import GenerationRequest
 from shared.webhook import Webhook
@@ -118,6 +119,9 @@ class NewJob:
     retry_of: str | None = None
     #: None for one that came alone.
     batch: BatchPlace | None = None
+    #: The API key that it comes with, and what that key may take.
+    key_id: str | None = None
+    limits: KeyLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

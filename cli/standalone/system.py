@@ -18,6 +18,7 @@ from cli.standalone.child import Child, ChildSpec, stop_all
 from cli.standalone.servers import STOP_TIMEOUT_S, Servers
 from cli.standalone.state import DataDir, is_free, write_private
 from cli.standalone.supervisor import Supervisor
+from shared.access import ALL_SCOPES, KeyTerms
 from shared.db.keys import KeyRepository
 from shared.db.session import make_engine
 from shared.db.webhooks import WebhookSecretRepository
@@ -119,7 +120,8 @@ class System:
             return
         database = make_engine(self._servers.database_url)
         keys = KeyRepository(database)
-        keys.ensure(self._data_dir.secret("api_key"), tenant=TENANT, name="latentq up")
+        terms = KeyTerms(scopes=ALL_SCOPES)
+        keys.ensure(self._data_dir.secret("api_key"), tenant=TENANT, name="latentq up", terms=terms)
         chosen = self._data_dir.secret("webhook_secret")
         self._webhook_secret = WebhookSecretRepository(database).ensure(TENANT, chosen)
         database.dispose()

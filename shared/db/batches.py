@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.db.acceptance import INSERT_JOB, row_parameters
+from shared.db.quotas import take_quota
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import batches, jobs
 from shared.db.uploads import lock_inputs
@@ -57,6 +58,7 @@ class BatchRepository:
         Raises:
             Conflict: The idempotency key was used with another body.
             InvalidRequest: An upload that a request names is there no longer.
+            QuotaExceeded: Their API key has too many jobs already, or has spent the day's budget.
         """
         statement = (
             insert(batches)
@@ -92,6 +94,7 @@ class BatchRepository:
 
 
 def _store_jobs(connection: sa.Connection, new: NewBatch) -> None:
+    take_quota(connection, new.jobs)
     locked = set()
     for job, pointer in zip(new.jobs, new.pointers, strict=True):
         inputs = (job.request.init_image, job.request.mask)

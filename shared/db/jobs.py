@@ -12,6 +12,7 @@ from shared.db.acceptance import INSERT_JOB, TOLD_COLUMNS, read_accepted, row_pa
 from shared.db.deletions import delete_jobs
 from shared.db.forecast import Forecast, forecast
 from shared.db.outlook import FEW_AHEAD, MANY_AHEAD, select_outlook
+from shared.db.quotas import take_quota
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import attempts, jobs
 from shared.db.uploads import lock_inputs
@@ -66,14 +67,16 @@ class JobRepository:
         Raises:
             Conflict: The idempotency key was used with another body.
             InvalidRequest: An upload that the request names is there no longer.
+            QuotaExceeded: Its key has too many jobs already.
         """
         has_inputs = bool(new.request.init_image or new.request.mask)
-        is_one_statement = not has_inputs and new.webhook is None
+        is_one_statement = not has_inputs and new.webhook is None and not new.limits.counts_jobs
         with (self._single if is_one_statement else self._engine).begin() as connection:
             if has_inputs:
                 lock_inputs(connection, new.tenant, new.request)
             if new.webhook is not None:
                 ensure_endpoint(connection, new.tenant, new.webhook.url)
+            take_quota(connection, [new])
             while True:
                 # Waits for a concurrent insert of the same key, and then finds it below.
                 row = connection.execute(_ACCEPT, row_parameters(new)).one_or_none()
@@ -210,6 +213,12 @@ class JobRepository:
                 detail = f"the job is {job.status}; cancel it first, and wait until it has ended"
                 raise Conflict(detail, code="job_not_finished")
             # It has ended between the two looks.
+
+    def count_waiting(self, *, most: int) -> int:
+        """Count the queued jobs of all tenants, as far as `most`."""
+        queued = sa.select(1).where(jobs.c.status == JobStatus.QUEUED).limit(most).subquery()
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(queued)).scalar_one()
 
     def ping(self) -> None:
         """Raise SQLAlchemy's OperationalError if PostgreSQL does not answer."""

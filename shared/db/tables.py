@@ -64,6 +64,8 @@ jobs = sa.Table(
     # The batch that it came with, and its place there.
     sa.Column("batch_id", sa.ForeignKey("batches.id")),
     sa.Column("batch_index", sa.SmallInteger),
+    # The API key that it came with; null in rows older than the column.
+    sa.Column("key_id", sa.Text),
     sa.UniqueConstraint("tenant", "idempotency_key"),
     sa.CheckConstraint(
         "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
@@ -99,6 +101,12 @@ sa.Index("ix_jobs_lease_token", jobs.c.lease_token, unique=True)
 sa.Index(
     "ix_jobs_deadline",
     jobs.c.deadline_at,
+    postgresql_where=sa.text("status IN ('queued', 'running')"),
+)
+sa.Index(
+    "ix_jobs_key",
+    jobs.c.key_id,
+    jobs.c.status,
     postgresql_where=sa.text("status IN ('queued', 'running')"),
 )
 sa.Index("ix_jobs_page", jobs.c.tenant, jobs.c.created_at.desc(), jobs.c.id.desc())
@@ -291,4 +299,22 @@ api_keys = sa.Table(
     sa.Column("secret_sha256", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("revoked_at", _TIME),
+    # By which its owner tells it from others; null in rows older than the column.
+    sa.Column("last4", sa.Text),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
+    sa.Column("limits", JSONB, nullable=False, server_default="{}"),
+    sa.Column("expires_at", _TIME),
+    # Written now and then, for many requests at once.
+    sa.Column("last_used_at", _TIME),
+    sa.Index("ix_api_keys_tenant", "tenant", "created_at", "id"),
+)
+
+# What keys with a daily limit were granted; deleting jobs gives nothing back.
+key_usage = sa.Table(
+    "key_usage",
+    metadata,
+    sa.Column("key_id", sa.ForeignKey("api_keys.id"), primary_key=True),
+    # In UTC.
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("megapixel_iterations", sa.Double, nullable=False),
 )

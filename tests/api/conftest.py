@@ -5,15 +5,19 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from api.admission import Admission
 from api.estimator import Estimator
 from api.health import Health
 from api.hub import JobHub
 from api.keyring import Keyring
 from api.main import new_batch_id, new_job_id
 from api.presets import PresetBook
+from api.rates import Rates
 from api.services import Services
+from api.strangers import Strangers
 from api.submission import Resolver
 from api.tokens import TokenCounter
+from cli.standalone.servers import Servers
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.db.batches import BatchRepository
@@ -65,12 +69,27 @@ def store() -> ObjectStore:
 
 
 @pytest.fixture
+def real_store(servers: Servers) -> ObjectStore:
+    """The store of the session's servers."""
+    return ObjectStore(
+        endpoint=servers.s3_endpoint,
+        public_endpoint=None,
+        region="us-east-1",
+        bucket=servers.s3_bucket,
+        access_key=servers.s3_access_key,
+        secret_key=servers.s3_secret_key,
+    )
+
+
+@pytest.fixture
 def api(
     database: sa.Engine, catalog: Catalog, resolver: Resolver, store: ObjectStore, clock: Clock
 ) -> Iterator[Api]:
     nudges: list[None] = []
     canceled: list[str] = []
     jobs = JobRepository(database)
+    # Nobody listens: a key with such a limit is counted by the process.
+    rates = Rates("redis://127.0.0.1:1/0")
     services = Services(
         resolver=resolver,
         estimator=Estimator(CostRepository(database), catalog),
@@ -82,7 +101,11 @@ def api(
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
         store=store,
+        keys=KeyRepository(database),
         keyring=Keyring(KeyRepository(database), clock),
+        rates=rates,
+        strangers=Strangers(),
+        admission=Admission(jobs, max_waiting=100_000),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),
         hub=JobHub(),
@@ -95,3 +118,4 @@ def api(
     api = Api(services, database, clock, nudges, canceled)
     with api.client:
         yield api
+    rates.close()

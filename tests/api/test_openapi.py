@@ -30,6 +30,7 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
         "list_deliveries", "redeliver", "create_webhook_endpoint", "list_webhook_endpoints",
         "get_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint",
         "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",
+        "list_keys", "create_key", "revoke_key",
         "check_alive", "check_ready", "explain_problem_type",
         "estimate_job", "submit_batch", "submit_sweep", "get_preset", "put_preset", "delete_preset",
         "stream_events",
@@ -39,7 +40,7 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
 def test_refusals_are_documented_as_problem_details(api: Api) -> None:
     document = describe(api)
     submit = document["paths"]["/v1/jobs"]["post"]["responses"]
-    refused = {"400", "401", "413", "415", "422", "429", "500", "503"}
+    refused = {"400", "401", "403", "413", "415", "422", "429", "500", "503"}
     assert set(submit) == {"200", "202"} | refused
     for status in refused:
         assert submit[status]["content"] == {

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.pictures import MAX_UPLOAD_BYTES
-from cli.standalone.servers import Servers
 from shared.compatibility import DIFFUSION_SAMPLERS
 from shared.db.jobs import JobRepository
 from shared.db.uploads import UploadRepository, upload_id_of
@@ -21,18 +20,6 @@ from shared.vocab import Sampler
 from tests.api.test_refusals import check_problem
 from tests.fixtures.api import Api
 from tests.fixtures.pictures import picture
-
-
-@pytest.fixture
-def real_store(servers: Servers) -> ObjectStore:
-    return ObjectStore(
-        endpoint=servers.s3_endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
-    )
 
 
 @pytest.fixture

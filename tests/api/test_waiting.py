@@ -193,7 +193,7 @@ def test_a_job_that_ends_between_the_look_and_the_wait_is_seen_at_once(
     async def wait() -> None:
         with hub.watch("key") as watch:
             await wait_for(
-                services, watch, Principal("key", "tenant", "n"), job["id"],
+                services, watch, Principal("key", "tenant", "n", frozenset()), job["id"],
                 wait_s=4, has_come=lambda stamp: stamp.status.is_terminal,
             )  # fmt: skip
 
@@ -204,7 +204,7 @@ def test_a_job_that_ends_between_the_look_and_the_wait_is_seen_at_once(
 def test_a_client_that_goes_away_frees_its_place(api: Api) -> None:
     job = api.submit()
     hub = api.services.hub
-    principal = Principal("key", "tenant", "n")
+    principal = Principal("key", "tenant", "n", frozenset())
 
     async def wait() -> None:
         gone = asyncio.Event()

@@ -126,6 +126,12 @@ def test_webhooks_are_received_as_the_page_says(reader: Reader, stack: Stack) ->
         reader.run(block)
 
 
+def test_keys_are_made_limited_and_revoked_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "keys-and-limits.md"):
+        reader.run(block)
+
+
 def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "presets-and-sweeps.md"):
@@ -181,6 +187,7 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
     pages = (
         "add-workers.md",
         "poll-and-stream.md",
+        "keys-and-limits.md",
         "presets-and-sweeps.md",
         "receive-webhooks.md",
         "start-from-a-picture.md",

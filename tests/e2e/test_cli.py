@@ -188,6 +188,7 @@ def test_the_catalog_is_shown(shell: Shell, command: str) -> None:
         (("keys", "create", "--tenant", "t"), {}, 2, "LATENTQ_DATABASE_URL"),
         (("keys", "limit", "t", "--max-running", "0"), {}, 2, "Invalid value"),
         (("keys", "create", "--tenant", "t"), NO_DATABASE, 3, "not answer"),
+        (("keys", "create", "--tenant", "t", "--limits", '{"steps": 1}'), {}, 2, "max_steps"),
         (("migrate",), NO_DATABASE, 3, "not answer"),
     ],
 )
@@ -228,6 +229,25 @@ def test_a_new_key_sees_the_jobs_of_its_tenant_alone(
     shell.environment["LATENTQ_API_KEY"] = created["api_key"]
     assert shell.json("ls") == []
     assert shell.run("get", job["id"]).returncode == 4
+
+
+def test_an_operator_lists_restricts_and_revokes_keys(
+    shell: Shell, stack: Stack, tmp_path: Path
+) -> None:
+    (tmp_path / ".latentq").symlink_to(stack.data_dir)
+    arguments = ("--tenant", "third", "--scope", "jobs:read", "--expires-in-days", "7")
+    made = shell.json("keys", "create", *arguments)
+    shell.json("keys", "restrict", made["id"], '{"max_queued": 3}')
+    (key,) = shell.json("keys", "ls", "--tenant", "third")
+    assert key["id"] == made["id"]
+    assert key["scopes"] == ["jobs:read"]
+    assert key["limits"] == {"max_queued": 3}
+    assert key["expires_at"] > key["created_at"]
+    assert made["id"] in shell.run("keys", "ls").stdout
+    assert shell.json("keys", "revoke", made["id"]) == {"revoked": made["id"]}
+    assert shell.json("keys", "ls", "--tenant", "third") == []
+    again = shell.run("keys", "revoke", made["id"])
+    assert (again.returncode, again.stderr) == (4, "latentq: there is no such key\n")
 
 
 def test_help_comes_without_loading_what_only_servers_need(shell: Shell) -> None:
