@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 #: Codes of what the framework refuses by itself.
 _CODES = {404: "not_found", 405: "method_not_allowed"}
+_STORE_AWAY = "the object store does not answer"
+_DATABASE_AWAY = "PostgreSQL does not answer"
+_UNEXPECTED = "the log of the service tells more under this request's id"
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -37,11 +40,32 @@ def add_error_handlers(app: FastAPI) -> None:
         app.exception_handler(lost)(_answer_database_away)
 
 
-class UnexpectedErrors:
-    """Middleware that answers 500 for what nobody expected.
+def name_problem(error: Exception) -> tuple[str, str]:
+    """Return the code and the detail of what went wrong after an answer had begun."""
+    match error:
+        case StorageUnavailable():
+            return "service_unavailable", _STORE_AWAY
+        case LatentqError():
+            return error.code, error.detail
+        case OperationalError() | InterfaceError() | PoolTimeout():
+            return "service_unavailable", _DATABASE_AWAY
+        case _:
+            log_unexpected(error)
+            return "internal", _UNEXPECTED
 
-    The log names the error and the lines it passed, not its message: that may quote a prompt.
-    """
+
+def log_unexpected(error: Exception, **context: str) -> None:
+    """Name an error and the lines it passed, not its message: that may quote a prompt."""
+    log.error(
+        "request_failed",
+        error=type(error).__qualname__,
+        where=traceback.format_tb(error.__traceback__),
+        **context,
+    )
+
+
+class UnexpectedErrors:
+    """Middleware that answers 500 for what nobody expected."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -61,16 +85,10 @@ class UnexpectedErrors:
         try:
             await self._app(scope, receive, watch)
         except Exception as error:
-            log.error(
-                "request_failed",
-                method=scope["method"],
-                error=type(error).__qualname__,
-                where=traceback.format_tb(error.__traceback__),
-            )
+            log_unexpected(error, method=scope["method"])
             if has_started:
                 raise ConnectionAbortedError from None  # too late for an answer: break it off
-            detail = "the log of the service tells more under this request's id"
-            answer = render_problem(Request(scope), "internal", detail)
+            answer = render_problem(Request(scope), "internal", _UNEXPECTED)
             await answer(scope, receive, send)
 
 
@@ -121,9 +139,9 @@ async def _answer_nothing(_request: Request, _over: Exception) -> Response:
 
 async def _answer_store_away(request: Request, error: StorageUnavailable) -> Response:
     log.warning("store_away", detail=error.detail)
-    return render_problem(request, "service_unavailable", "the object store does not answer")
+    return render_problem(request, "service_unavailable", _STORE_AWAY)
 
 
 async def _answer_database_away(request: Request, error: Exception) -> Response:
     log.warning("postgresql_away", error=type(error).__name__)
-    return render_problem(request, "service_unavailable", "PostgreSQL does not answer")
+    return render_problem(request, "service_unavailable", _DATABASE_AWAY)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
+from api.cancellation import cancel
 from api.etag import NOT_MODIFIED, WITH_ETAG, IfNoneMatch, is_known, make_etag
 from api.idempotency import WITH_KEY, read_key
 from api.intake import accept, prepare
@@ -165,16 +166,11 @@ def list_jobs(
 )
 def cancel_job(job_id: str, response: Response, caller: Caller, services: ServicesOf) -> JobBody:
     """Cancel a queued job (200), or ask a running one to stop (202)."""
-    job, outcome = services.jobs.request_cancel(caller.tenant, check_id(job_id))
-    match outcome:
-        case CancelOutcome.FINISHED:
-            raise Conflict(f"the job has {job.status}", code="job_already_finished")
-        case CancelOutcome.REQUESTED:
-            services.notify_cancel(job.id)
-            response.status_code = 202
-            log.info("cancel_requested", job_id=job.id)
-        case CancelOutcome.CANCELED:
-            log.info("job_canceled", job_id=job.id)
+    job, outcome = cancel(services, caller.tenant, check_id(job_id))
+    if outcome is CancelOutcome.FINISHED:
+        raise Conflict(f"the job has {job.status}", code="job_already_finished")
+    if outcome is CancelOutcome.REQUESTED:
+        response.status_code = 202
     say_when_to_ask_again(response, job)
     return services.renderer.render(job)
 

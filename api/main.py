@@ -38,9 +38,14 @@ from api.health import Health, check_database
 from api.hub import JobHub
 from api.keyring import Keyring
 from api.nudger import Nudger
+from api.openai import routes as openai_routes
+from api.openai.pictures import Reader
 from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
 from api.presets import PresetBook
 from api.rates import Rates
+from api.replicate import files as replicate_files
+from api.replicate import models as replicate_models
+from api.replicate import predictions
 from api.request_id import RequestIds
 from api.server import Server
 from api.services import Services
@@ -63,6 +68,7 @@ from shared.db.keys import KeyRepository
 from shared.db.presets import PresetRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
+from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
 from shared.queue import JobQueue, PreviewFeed
 from shared.request import SEED_LIMIT
@@ -73,11 +79,22 @@ from shared.telemetry import configure_logging
 #: Connections that are kept; as many again under load.
 POOL_SIZE = 10
 
+REPLICATE_ROUTERS = (predictions.router, replicate_models.router, replicate_files.router)
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastAPI:
-    """Make the application; it owns nothing that it is not given."""
+def create_app(
+    services: Services,
+    *,
+    openai: bool = True,
+    replicate: bool = True,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """Make the application; it owns nothing that it is not given.
+
+    `openai` and `replicate` say whether their APIs are spoken too.
+    """
     app = FastAPI(
         title="LatentQ",
         version=version("latentq"),
@@ -94,6 +111,7 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         telemetry={"logs": False},
     )
     app.state.services = services
+    app.state.reader = Reader()
     app.include_router(health_routes.router)
     app.include_router(problem_routes.router, responses=refusals(500))
     for router in (
@@ -111,6 +129,8 @@ def create_app(services: Services, *, lifespan: Lifespan | None = None) -> FastA
         catalogue.router,
         preset_routes.router,
         keys.router,
+        *([openai_routes.router] if openai else []),
+        *(REPLICATE_ROUTERS if replicate else []),
     ):
         app.include_router(
             router,
@@ -155,7 +175,9 @@ def main(*, host: str, port: int) -> None:
         services.estimator.stop()
         nudger.stop()
 
-    app = create_app(services, lifespan=run_threads)
+    app = create_app(
+        services, openai=settings.openai, replicate=settings.replicate, lifespan=run_threads
+    )
     Server(app, services.hub, host=host, port=port).serve_until_stopped()
 
 
@@ -187,6 +209,7 @@ def make_services(
         presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
+        webhook_secrets=WebhookSecretRepository(database),
         store=store,
         keys=key_repository,
         keyring=Keyring(key_repository, now),

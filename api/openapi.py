@@ -19,6 +19,8 @@ TAGS = [
     {"name": "uploads", "description": "Pictures for jobs to start from"},
     {"name": "webhooks", "description": "Who is told of what becomes of jobs, and what was told"},
     {"name": "catalog", "description": "What can be asked for"},
+    {"name": "openai", "description": "OpenAI's Images API over the same jobs"},
+    {"name": "replicate", "description": "Replicate's predictions API over the same jobs"},
     {"name": "keys", "description": "Who may use the service, for what and how much"},
     {"name": "problems", "description": "What refusals mean"},
     {"name": "health", "description": "For whoever watches the process"},
@@ -81,7 +83,7 @@ def _as_3_1(answer: dict[str, Any]) -> dict[str, Any]:
     The framework writes `itemSchema`, which only 3.2 knows, into a document that says it is 3.1.
     """
     stream = answer.get("content", {}).get(_EVENT_STREAM)
-    if stream is None:
+    if stream is None or "itemSchema" not in stream:
         return answer
     told = {"schema": {"type": "string"}, "x-item-schema": stream["itemSchema"]}
     return answer | {"content": {_EVENT_STREAM: told}}

@@ -76,6 +76,11 @@ GUIDES = {
         " submitted again, not retried.",
         "the job has succeeded",
     ),
+    "job_canceled": Guide(
+        "The job that a request of OpenAI's API made and waited for was canceled.",
+        "Send the request again to have another job.",
+        "the job was canceled",
+    ),
     "job_not_finished": Guide(
         "The job waits or runs, and this can be done only when it has ended.",
         "Wait for its end, or cancel it.",
@@ -172,6 +177,12 @@ GUIDES = {
         "#/init_image: no such upload; POST /v1/uploads takes pictures",
         "#/init_image",
     ),
+    "unusable_input": Guide(
+        "The job that a request of OpenAI's API made has failed for a picture that came with it.",
+        "Send another one: whole, of one frame, at most 16,777,216 pixels; a mask without"
+        " transparency.",
+        "mask is transparent somewhere; white is made anew, black is kept",
+    ),
     "upload_mismatch": Guide(
         "What arrived in the store is not the file that was announced.",
         "Send the right one by the same form while it works, or announce it anew.",
@@ -181,6 +192,11 @@ GUIDES = {
         "The `Idempotency-Key` came before, with another body or on another route.",
         "Use a new key for a new request; send the old body to get the old answer.",
         "this Idempotency-Key came with another body before",
+    ),
+    "job_failed": Guide(
+        "The job that a request of OpenAI's API made and waited for has failed.",
+        "Read the job by the `Location` of the answer. Nothing sends it again by itself.",
+        "non_finite: the model returned numbers that are not finite",
     ),
     "quota_exceeded": Guide(
         "The key has used up what it may take; `violated-policies` names the limits.",
@@ -203,6 +219,11 @@ GUIDES = {
         "A store that the request needs does not answer. Nothing was done.",
         "Send it again after the seconds of `Retry-After`.",
         "PostgreSQL does not answer",
+    ),
+    "timeout": Guide(
+        "The job that a request of OpenAI's API made has not ended yet. It goes on.",
+        "Read the job by the `Location` of the answer until it has ended.",
+        "the job has not ended within 540 s; it goes on",
     ),
     "queue_full": Guide(
         "As many jobs wait in the whole system as it takes; the request was not looked at further.",

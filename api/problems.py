@@ -16,10 +16,12 @@ from starlette.responses import Response
 
 from api.request_id import request_id_of
 from shared.errors import FieldProblem, LatentqError
+from shared.job_body import path_of
 
 MEDIA_TYPE = "application/problem+json"
 #: When to come back after a limit was met or while a store is away, in seconds.
 RETRY_AFTER_S = 5
+_JOB_ID = "latentq.job_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ PROBLEM_TYPES = {
     "not_found": ProblemType(404, "There is no such thing"),
     "method_not_allowed": ProblemType(405, "The method is not allowed here"),
     "job_already_finished": ProblemType(409, "The job has finished"),
+    "job_canceled": ProblemType(409, "The job was canceled"),
     "job_not_finished": ProblemType(409, "The job has not finished"),
     "endpoint_disabled": ProblemType(409, "The webhook endpoint is disabled"),
     "endpoint_exists": ProblemType(409, "There is a webhook endpoint with this URL"),
@@ -63,6 +66,7 @@ PROBLEM_TYPES = {
     "prompt_too_long": ProblemType(422, "The prompt is too long for the model"),
     "unknown_model": ProblemType(422, "There is no such model"),
     "unknown_preset": ProblemType(422, "There is no such preset"),
+    "unusable_input": ProblemType(422, "The picture cannot be used"),
     "unknown_upload": ProblemType(422, "There is no such upload"),
     "upload_mismatch": ProblemType(422, "The file is not the one that was announced"),
     "idempotency_key_reused": ProblemType(422, "The Idempotency-Key came with another body"),
@@ -70,11 +74,13 @@ PROBLEM_TYPES = {
     "quota_exceeded": ProblemType(
         429, "The key has used up what it may take", f"{_REGISTERED}#quota-exceeded"
     ),
+    "job_failed": ProblemType(500, "The job failed"),
     "internal": ProblemType(500, "The service met an error of its own"),
     "service_unavailable": ProblemType(503, "The service cannot take requests at the moment"),
     "queue_full": ProblemType(
         503, "The service has as many jobs as it takes", f"{_REGISTERED}#temporary-reduced-capacity"
     ),
+    "timeout": ProblemType(504, "The job did not end in time"),
 }
 
 
@@ -94,12 +100,17 @@ class FieldError(BaseModel):
 
 
 class SdkError(BaseModel):
-    """The same problem in the shape of OpenAI's API."""
+    """The same problem in the shape of OpenAI's API.
+
+    `job_id` is there if a job was made before the problem came up: the same request again would
+    make another one.
+    """
 
     message: str
     type: str
     param: str | None
     code: str
+    job_id: str | None = Field(default=None, exclude_if=lambda job_id: job_id is None)
 
 
 class Problem(BaseModel):
@@ -141,22 +152,41 @@ def render_problem(
         code=code,
         errors=[FieldError(pointer=p.pointer, detail=p.detail) for p in problems],
         request_id=request_id_of(request.scope),
-        error=SdkError(
-            message=detail,
-            type=_sdk_type(kind.status),
-            # The whole body ("#") is no parameter.
-            param=next((p.pointer[2:] for p in problems if p.pointer != "#"), None),
-            code=code,
-        ),
+        error=show_sdk_error(request, code, detail, problems=problems),
         error_type=code,
         violated_policies=list(policies),
     )
+    headers = _headers(kind.status, retry_after_s)
+    if (job_id := request.scope.get(_JOB_ID)) is not None:
+        headers |= {"Location": path_of(job_id), "x-should-retry": "false"}
     return Response(
         problem.model_dump_json(by_alias=True),
         status_code=kind.status,
-        headers=_headers(kind.status, retry_after_s),
+        headers=headers,
         media_type=MEDIA_TYPE,
     )
+
+
+def show_sdk_error(
+    request: Request, code: str, detail: str, *, problems: Sequence[FieldProblem] = ()
+) -> SdkError:
+    """Write a problem as OpenAI's API does."""
+    return SdkError(
+        message=detail,
+        type=_sdk_type(PROBLEM_TYPES[code].status),
+        # The whole body ("#") is no parameter.
+        param=next((p.pointer[2:] for p in problems if p.pointer != "#"), None),
+        code=code,
+        job_id=request.scope.get(_JOB_ID),
+    )
+
+
+def note_job(request: Request, job_id: str) -> None:
+    """Have what may yet go wrong with a request tell of the job that it made.
+
+    OpenAI's SDK would send the request again, and make another one, unless it is told not to.
+    """
+    request.scope[_JOB_ID] = job_id
 
 
 def _sdk_type(status: int) -> str:

@@ -22,6 +22,7 @@ from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
+from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
 from shared.queue import PreviewFeed
 from shared.storage import ObjectStore
@@ -40,6 +41,7 @@ class Services:
     presets: PresetRepository
     deliveries: DeliveryLog
     endpoints: EndpointRepository
+    webhook_secrets: WebhookSecretRepository
     store: ObjectStore
     keys: KeyRepository
     keyring: Keyring

@@ -6,20 +6,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response, UploadFile
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile as FormFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.auth import Caller, Requires
 from api.body import MAX_BODY_BYTES, JsonRequest
 from api.caching import forbid_storing
+from api.forms import MEDIA_TYPE, media_type_of, reading_form
 from api.incoming import PresignedUploadBody, UploadCreate, offer_upload
 from api.openapi import refusals
-from api.pictures import MAX_UPLOAD_BYTES, UploadBody, show_upload, store_picture
+from api.pictures import UploadBody, show_upload, store_picture
 from api.problems import RequestRefused
 from api.services import ServicesOf
-from api.validation import explain
+from api.validation import explain_body
 from shared.access import Scope
 
 FIELD = "file"
+_EXPECTED = f"send a form of one file, in the field {FIELD!r}, and nothing else"
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
@@ -38,30 +39,6 @@ _BODY: dict[str, Any] = {
 }
 
 
-class _FormParser(MultiPartParser):
-    """A parser that does not take a form that was cut off for a whole one."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__(request.headers, self._read(request), max_files=1, max_fields=0)
-        self._is_whole = False
-
-    def on_end(self) -> None:
-        """Note that the last boundary has come."""
-        self._is_whole = True
-
-    async def _read(self, request: Request) -> AsyncGenerator[bytes, None]:
-        num_bytes = 0
-        async for chunk in request.stream():
-            num_bytes += len(chunk)
-            if num_bytes > MAX_UPLOAD_BYTES:
-                raise RequestRefused(
-                    f"a form may have {MAX_UPLOAD_BYTES:,} bytes", code="upload_too_large"
-                )
-            yield chunk
-        if not self._is_whole:
-            raise MultiPartException("the last boundary is missing")
-
-
 async def receive(request: Request) -> AsyncGenerator[UploadFile | UploadCreate, None]:
     """Read a form of one file, beyond the first megabyte on disk; or what is said of a file.
 
@@ -69,27 +46,21 @@ async def receive(request: Request) -> AsyncGenerator[UploadFile | UploadCreate,
         RequestRefused: It is too large, or not such a form.
         InvalidRequest: What is said of a file is not valid.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     if media_type == "application/json":
         yield await _read_description(request)
         return
-    if media_type != "multipart/form-data":
+    if media_type != MEDIA_TYPE:
         raise RequestRefused(
             f"send the picture as field {FIELD!r} of a multipart/form-data body, or what you will"
             " send as application/json",
             code="unsupported_media_type",
         )
-    try:
-        form = await _FormParser(request).parse()
-    except MultiPartException as error:
-        raise _malformed() from error
-    try:
+    async with reading_form(request, max_files=1, max_fields=0, expected=_EXPECTED) as form:
         file = form.get(FIELD)
         if not isinstance(file, FormFile) or len(form) != 1:
-            raise _malformed()
+            raise RequestRefused(_EXPECTED, code="malformed_form")
         yield UploadFile(file.file, size=file.size)
-    finally:
-        await form.close()
 
 
 async def _read_description(request: Request) -> UploadCreate:
@@ -98,8 +69,7 @@ async def _read_description(request: Request) -> UploadCreate:
     try:
         return UploadCreate.model_validate(document, from_attributes=True)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        raise explain([{**one, "loc": ("body", *one["loc"])} for one in found]) from error
+        raise explain_body(error) from error
 
 
 @router.post(
@@ -123,9 +93,3 @@ def create_upload(
         forbid_storing(response)
         return offer_upload(services, caller.tenant, sent)
     return show_upload(store_picture(services, caller.tenant, sent.file))
-
-
-def _malformed() -> RequestRefused:
-    return RequestRefused(
-        f"send a form of one file, in the field {FIELD!r}, and nothing else", code="malformed_form"
-    )

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from api.schemas import JobCreate
 from shared.errors import FieldProblem, InvalidRequest
 
@@ -21,6 +23,17 @@ def explain(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     if num_left := len(errors) - len(explained):
         explained.append(InvalidRequest([FieldProblem("#", f"and {num_left:,} more")]))
     return InvalidRequest.join(explained)
+
+
+def explain_body(error: ValidationError) -> InvalidRequest:
+    """Turn the errors of a body that was validated by hand into ours."""
+    found = error.errors(include_url=False)
+    return explain([{**one, "loc": ("body", *one["loc"])} for one in found])
+
+
+def is_showable(name: str) -> bool:
+    """Whether the name of a member may be repeated to its sender."""
+    return _SHOWABLE.fullmatch(name) is not None
 
 
 def _explain_one(error: Mapping[str, Any]) -> InvalidRequest:
@@ -49,7 +62,7 @@ def _point(path: Sequence[str]) -> str:
     """Write a JSON Pointer, as far as its names may be shown."""
     pointer = "#"
     for part in path:
-        if not _SHOWABLE.fullmatch(part):
+        if not is_showable(part):
             break
         pointer += f"/{part}"
     return pointer

@@ -5,7 +5,18 @@ from collections.abc import Callable
 
 import typer
 
-from cli.commands import catalog, doctor, jobs, keys, processes, up, webhooks
+from cli.commands import (
+    catalog,
+    doctor,
+    jobs,
+    keys,
+    presets,
+    processes,
+    submit,
+    sweep,
+    up,
+    webhooks,
+)
 from latentq_client import JobFailed, ServiceRefused, ServiceUnreachable
 from shared.errors import ConfigurationError, NotFound
 
@@ -24,13 +35,24 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
         processes.migrate,
         doctor.doctor,
     ],
-    "Jobs": [jobs.submit, jobs.get, jobs.ls, jobs.cancel, jobs.retry, jobs.rm],
-    "Catalog": [catalog.models, catalog.presets, catalog.samplers],
+    "Jobs": [
+        submit.submit,
+        submit.estimate,
+        sweep.sweep,
+        sweep.batch,
+        jobs.get,
+        jobs.ls,
+        jobs.cancel,
+        jobs.retry,
+        jobs.rm,
+    ],
+    "Catalog": [catalog.models, catalog.samplers],
 }
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.command("watch", rich_help_panel="Jobs")(jobs.watch_jobs)
+app.add_typer(presets.app, name="presets", rich_help_panel="Catalog")
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel="Jobs")
 app.add_typer(keys.app, name="keys", rich_help_panel="Service")
 

@@ -1,17 +1,21 @@
 """Watch jobs until they end: live bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from itertools import islice
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from latentq_client import Client, Job
+from latentq_client import Client, Job, JobHandle
 
 #: Pause between two looks at all jobs, in seconds.
-POLL_S = 0.25
+POLL_S = 0.5
+#: So many jobs one request can look at.
+PAGE = 100
 #: In columns: a terminal of 80 has room for the demo's labels beside it.
 BAR_WIDTH = 16
 STYLES = {
@@ -30,7 +34,7 @@ def status_text(status: str) -> Text:
 
 def watch(
     client: Client,
-    jobs: Sequence[Job],
+    handles: Sequence[JobHandle],
     *,
     console: Console,
     label: Callable[[Job], str] = lambda job: job.id,
@@ -42,18 +46,40 @@ def watch(
         ServiceRefused: A job is gone.
         ServiceUnreachable: Nobody answers.
     """
-    latest = {job.id: job for job in jobs}
+    jobs = [handle.data for handle in handles]
     view = _Bars(console, jobs, label) if console.is_terminal else _Lines(console, label)
     with view:
-        while True:
-            for job in latest.values():
+        for handle in handles:
+            view.show(handle.data)
+        if len(handles) == 1:
+            for job in follow(handles[0]):
                 view.show(job)
-            unfinished = [job_id for job_id, job in latest.items() if not job.is_terminal]
-            if not unfinished:
-                return list(latest.values())
+        while unfinished := [handle for handle in handles if not handle.is_terminal]:
             sleep(POLL_S)
-            for job_id in unfinished:
-                latest[job_id] = client.get(job_id)
+            _look(client, unfinished)
+            for handle in unfinished:
+                view.show(handle.data)
+    return [handle.data for handle in handles]
+
+
+def follow(handle: JobHandle) -> Iterator[Job]:
+    """Return a job whenever it has come further, by its stream of events."""
+    for event in handle.events():
+        if event.job is not None:
+            handle.data = event.job
+        elif event.progress is not None:
+            handle.data = replace(handle.data, progress=event.progress)
+        yield handle.data
+
+
+def _look(client: Client, handles: Sequence[JobHandle]) -> None:
+    """Look at jobs again: as many as are among the newest by one request."""
+    newest = {job.id: job.data for job in islice(client.list(page_size=PAGE), PAGE)}
+    for handle in handles:
+        if handle.id in newest:
+            handle.data = newest[handle.id]
+        else:
+            handle.refresh()
 
 
 class _Bars(AbstractContextManager["_Bars"]):

@@ -11,7 +11,12 @@ from datetime import datetime, timedelta
 import structlog
 
 from dispatcher.hosts import PER_HOST, Hosts
-from dispatcher.message import write_body, write_headers, write_test_body
+from dispatcher.message import (
+    write_body,
+    write_headers,
+    write_prediction,
+    write_test_body,
+)
 from dispatcher.outbound import TOTAL_TIMEOUT_S, Answer, Outbound
 from dispatcher.retries import MAX_TRIES, retry_in_s
 from shared.crash_point import CrashPoint, reached
@@ -49,7 +54,7 @@ class Sender:
         """Send an event. Its bytes are made once, and kept before they are sent."""
         body = claim.body
         if body is None:
-            body = self.deliveries.keep_body(claim.event_id, self._write(claim))
+            body = self.deliveries.keep_body(claim, self._write(claim))
         headers = write_headers(
             body,
             event_id=claim.event_id,
@@ -64,6 +69,8 @@ class Sender:
         if claim.job_id is None or claim.type is EndpointEvent.TEST:
             return write_test_body(endpoint_id=claim.endpoint_id, occurred_at=claim.occurred_at)
         job = self.jobs.get(claim.tenant, claim.job_id)
+        if claim.is_prediction:
+            return write_prediction(self.renderer, job)
         return write_body(self.renderer, job, event_type=claim.type, occurred_at=claim.occurred_at)
 
 

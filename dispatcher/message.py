@@ -8,6 +8,7 @@ from standardwebhooks import Webhook
 from shared.event_body import EndpointEventBody, EndpointRef, JobEventBody
 from shared.job import Job
 from shared.job_body import JobRenderer
+from shared.prediction import show_prediction
 from shared.webhook import EndpointEvent, EventType
 
 USER_AGENT = "latentq-webhooks/1.0"
@@ -19,6 +20,14 @@ def write_body(
     """Write the bytes of a job's event."""
     body = JobEventBody(type=event_type, timestamp=occurred_at, data=renderer.render(job))
     return body.model_dump_json().encode()
+
+
+def write_prediction(renderer: JobRenderer, job: Job) -> bytes:
+    """Write the bytes of a job that came as a prediction and tells of itself as one."""
+    ref = None if job.webhook is None else job.webhook.prediction
+    if ref is None:
+        raise ValueError("the job is no prediction")
+    return show_prediction(renderer, job, ref).model_dump_json().encode()
 
 
 def write_test_body(*, endpoint_id: str, occurred_at: datetime) -> bytes:

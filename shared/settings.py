@@ -110,6 +110,10 @@ class ApiSettings(
 
     #: How long a presigned link works, in seconds.
     link_ttl_s: int = Field(default=3600, ge=60, le=604_800)
+    #: Whether OpenAI's Images API is spoken under `/openai/v1`.
+    openai: bool = True
+    #: Whether Replicate's predictions API is spoken under `/replicate/v1`.
+    replicate: bool = True
     #: How many jobs may wait before submissions are refused with 503.
     max_queue_depth: int = Field(default=100_000, ge=1, le=100_000_000)
 

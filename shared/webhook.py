@@ -41,11 +41,23 @@ TERMINAL_EVENTS = (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELED)
 
 
 @dataclass(frozen=True, slots=True)
+class PredictionRef:
+    """What a job does not know of itself as a prediction of Replicate's API."""
+
+    #: Where that API is served.
+    base_url: str
+    #: The revision of its model.
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
     """Whom a job tells of what."""
 
     url: str
     events: tuple[EventType, ...] = TERMINAL_EVENTS
+    #: Set if the receiver gets predictions instead of events.
+    prediction: PredictionRef | None = None
 
 
 class DisabledReason(StrEnum):

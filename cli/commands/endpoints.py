@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.connection import ApiKeyOption, JsonOption, UrlOption, connect
+from latentq_client import EndpointFields
 
 app = typer.Typer(help="Register who is told of what becomes of all jobs.", no_args_is_help=True)
 
@@ -37,7 +38,9 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Register a receiver, and print the secret that its messages are signed with."""
-    fields = {"description": description} | ({"events": event} if event else {})
+    fields: EndpointFields = {"description": description}
+    if event:
+        fields["events"] = event
     with connect(url, api_key) as client:
         made = client.create_webhook_endpoint(receiver, **fields)
     typer.echo(json.dumps(made, indent=2) if as_json else f"{made['id']} {made['secret']}")
@@ -57,10 +60,17 @@ def enable(
 
 
 @app.command()
-def rm(endpoint_id: IdArgument, url: UrlOption = None, api_key: ApiKeyOption = None) -> None:
+def rm(
+    endpoint_id: IdArgument,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Remove an endpoint, with its secrets and deliveries."""
     with connect(url, api_key) as client:
         client.delete_webhook_endpoint(endpoint_id)
+    if as_json:
+        typer.echo(json.dumps({"deleted": endpoint_id}, indent=2))
 
 
 @app.command()

@@ -40,6 +40,8 @@ class DeliveryClaim:
     job_id: str | None
     type: EventType | EndpointEvent
     occurred_at: datetime
+    #: The receiver gets the job as a prediction of Replicate's API.
+    is_prediction: bool
     #: What was sent before; None at the first attempt.
     body: bytes | None
 
@@ -83,7 +85,12 @@ UPDATE deliveries
        -- Written while its receiver was being disabled.
        status = CASE WHEN enabled THEN status ELSE 'dead' END,
        last_outcome = CASE WHEN enabled THEN last_outcome ELSE 'disabled' END
-  FROM events, webhook_endpoints, LATERAL (SELECT disabled_at IS NULL AS enabled) AS receiver
+  FROM events, webhook_endpoints, LATERAL (
+           SELECT disabled_at IS NULL AS enabled,
+                  EXISTS (SELECT FROM jobs
+                           WHERE jobs.id = job_id AND jobs.endpoint_id = webhook_endpoints.id
+                             AND jobs.webhook ? 'prediction') AS is_prediction
+       ) AS receiver
  WHERE deliveries.id IN (SELECT id FROM locked)
    AND events.id = event_id AND webhook_endpoints.id = endpoint_id
 RETURNING deliveries.id, attempts, tries, deliveries.tenant, deliveries.host, url, endpoint_id,
@@ -91,7 +98,8 @@ RETURNING deliveries.id, attempts, tries, deliveries.tenant, deliveries.host, ur
                  WHERE endpoint_secrets.endpoint_id = webhook_endpoints.id
                    AND coalesce(expires_at > now(), true)
                  ORDER BY expires_at DESC NULLS FIRST) AS secrets,
-          event_id, job_id, type, events.created_at, body, enabled
+          event_id, job_id, type, events.created_at, enabled, is_prediction,
+          CASE WHEN is_prediction THEN deliveries.body ELSE events.body END AS body
 """).bindparams(
     sa.bindparam("hosts", type_=ARRAY(sa.Text)),
     sa.bindparam("rooms", type_=ARRAY(sa.Integer)),
@@ -126,13 +134,17 @@ class DeliveryRepository:
                 forget_bodies(connection, ended)
         return [_read(row) for row in rows if row.enabled]
 
-    def keep_body(self, event_id: str, body: bytes) -> bytes:
-        """Keep what is sent of an event; returns what was kept first, which all attempts send."""
+    def keep_body(self, claim: DeliveryClaim, body: bytes) -> bytes:
+        """Keep what is sent; returns what was kept first, which all attempts send.
+
+        All receivers of an event share it, but for those that get predictions.
+        """
+        table = deliveries if claim.is_prediction else events
         statement = (
-            events.update()
-            .where(events.c.id == event_id)
-            .values(body=sa.func.coalesce(events.c.body, body))
-            .returning(events.c.body)
+            table.update()
+            .where(table.c.id == (claim.id if claim.is_prediction else claim.event_id))
+            .values(body=sa.func.coalesce(table.c.body, body))
+            .returning(table.c.body)
         )
         with self._engine.begin() as connection:
             kept: bytes = connection.execute(statement).scalar_one()
@@ -198,5 +210,6 @@ def _read(row: sa.Row[Any]) -> DeliveryClaim:
         job_id=row.job_id,
         type=read_event_type(row.type),
         occurred_at=row.created_at,
+        is_prediction=row.is_prediction,
         body=row.body,
     )

@@ -273,6 +273,15 @@ def forget_bodies(connection: sa.Connection, event_ids: Collection[str]) -> None
         deliveries.c.event_id == events.c.id, deliveries.c.status == DeliveryStatus.PENDING
     )
     connection.execute(events.update().where(events.c.id.in_(event_ids), ~waits).values(body=None))
+    connection.execute(
+        deliveries.update()
+        .where(
+            deliveries.c.event_id.in_(event_ids),
+            deliveries.c.status != DeliveryStatus.PENDING,
+            deliveries.c.body.is_not(None),
+        )
+        .values(body=None)
+    )
 
 
 def _waiting(endpoint_id: str) -> sa.Select[Any]:

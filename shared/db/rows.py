@@ -1,6 +1,7 @@
 """Rows of `jobs` and `artifacts` as the vocabulary's types."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ from shared.db.tables import artifacts
 from shared.errors import ErrorCode
 from shared.job import Artifact, BatchPlace, Job, JobStatus, PresetRef
 from shared.request import GenerationRequest
-from shared.webhook import EventType, Webhook
+from shared.webhook import EventType, PredictionRef, Webhook
 
 
 def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
@@ -49,7 +50,10 @@ def explain_unserved(model: str) -> str:
 
 def webhook_values(webhook: Webhook) -> dict[str, Any]:
     """Turn a webhook into the value of the column `webhook`."""
-    return {"url": webhook.url, "events": list(webhook.events)}
+    values: dict[str, Any] = {"url": webhook.url, "events": list(webhook.events)}
+    if webhook.prediction is not None:
+        values["prediction"] = asdict(webhook.prediction)
+    return values
 
 
 def artifact_values(job_id: str, artifact: Artifact) -> dict[str, Any]:
@@ -94,4 +98,9 @@ def read_artifacts(connection: sa.Connection, job_ids: list[str]) -> dict[str, l
 
 
 def _read_webhook(value: Mapping[str, Any]) -> Webhook:
-    return Webhook(value["url"], tuple(map(EventType, value["events"])))
+    prediction = value.get("prediction")
+    return Webhook(
+        value["url"],
+        tuple(map(EventType, value["events"])),
+        prediction and PredictionRef(**prediction),
+    )

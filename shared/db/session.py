@@ -14,7 +14,7 @@ DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 CONNECT_TIMEOUT_S = 3
 #: A connection that was not used for so long is asked whether it lives, in seconds. Sooner, the one
 #: statement that finds it dead costs less than to ask before each.
-IDLE_S = 1.0
+IDLE_S = 0.2
 #: No statement of ours takes longer unless something is wrong, in milliseconds.
 STATEMENT_TIMEOUT_MS = 15_000
 

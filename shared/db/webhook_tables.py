@@ -94,6 +94,8 @@ deliveries = sa.Table(
     sa.Column("next_attempt_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("last_outcome", sa.Text),
+    # The bytes that are sent instead of the event's, for as long as those would be kept.
+    sa.Column("body", sa.LargeBinary),
     sa.UniqueConstraint("event_id", "endpoint_id"),
     sa.CheckConstraint("status IN ('pending', 'delivered', 'dead')", name="status"),
 )

@@ -1,6 +1,7 @@
 """The API on a real PostgreSQL, with a recording nudge and time that only tests move."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from api.estimator import Estimator
 from api.health import Health
 from api.hub import JobHub
 from api.keyring import Keyring
-from api.main import new_batch_id, new_job_id
+from api.main import create_app, new_batch_id, new_job_id
 from api.presets import PresetBook
 from api.rates import Rates
 from api.services import Services
@@ -26,13 +27,16 @@ from shared.db.delivery_log import DeliveryLog
 from shared.db.endpoints import EndpointRepository
 from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
-from shared.db.keys import KeyRepository
+from shared.db.keys import KeyRepository, mint_key
+from shared.db.leases import LeaseRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
+from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
 from shared.queue import PreviewFeed
 from shared.storage import ObjectStore
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api, Clock
+from tests.fixtures.served import Live, listening, serve
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +72,9 @@ def store() -> ObjectStore:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_store(servers: Servers) -> ObjectStore:
-    """The store of the session's servers."""
+    """A store that is there."""
     return ObjectStore(
         endpoint=servers.s3_endpoint,
         public_endpoint=None,
@@ -100,6 +104,7 @@ def api(
         presets=PresetRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
+        webhook_secrets=WebhookSecretRepository(database),
         store=store,
         keys=KeyRepository(database),
         keyring=Keyring(KeyRepository(database), clock),
@@ -119,3 +124,20 @@ def api(
     with api.client:
         yield api
     rates.close()
+
+
+@pytest.fixture
+def live(api: Api, real_store: ObjectStore, servers: Servers, clock: Clock) -> Iterator[Live]:
+    """The API behind a real HTTP server, with a store that is there."""
+    key = mint_key()
+    KeyRepository(api.database).ensure(key, tenant="tenant", name="live")
+    services = replace(
+        api.services,
+        store=real_store,
+        renderer=JobRenderer(real_store, LINK_TTL_S, clock),
+        previews=PreviewFeed(servers.redis_url),
+    )
+    leases = LeaseRepository(api.database, lease_s=60)
+    statuses: list[int] = []
+    with listening(api), serve(create_app(services), statuses) as url:
+        yield Live(api, real_store, leases, url, key, statuses)

@@ -16,11 +16,11 @@ from shared.db.uploads import upload_id_of
 from shared.errors import NotFound
 from shared.storage import ObjectStore, incoming_key, upload_key
 from tests.api.test_refusals import check_problem
-from tests.api.test_uploads import client, real_store, upload
+from tests.api.test_uploads import client, upload
 from tests.fixtures.api import Api
 from tests.fixtures.pictures import picture
 
-__all__ = ["client", "real_store"]
+__all__ = ["client"]
 PATH = "/v1/uploads"
 
 

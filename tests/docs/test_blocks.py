@@ -132,6 +132,26 @@ def test_keys_are_made_limited_and_revoked_as_the_page_says(reader: Reader, stac
         reader.run(block)
 
 
+def test_the_tutorial_leads_where_it_says(reader: Reader, stack: Stack) -> None:
+    up, *rest = blocks_of(ROOT / "docs" / "tutorial" / "first-job.md")
+    assert up.text.endswith("latentq up\n")  # as the README's, and as the stack was started
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in rest:
+        reader.run(block)
+    assert len(list((reader.folder / "pictures").iterdir())) == 2
+    assert len(list((reader.folder / "sweep").glob("*.png"))) == 6
+    assert (reader.folder / "heart.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_client_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "use-the-python-client.md"):
+        reader.run(block)
+    assert len(list((reader.folder / "colors").iterdir())) == 2
+    assert len(list((reader.folder / "sweep" / "heun").iterdir())) == 2
+
+
 def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "presets-and-sweeps.md"):
@@ -139,6 +159,21 @@ def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) ->
     assert len(list((reader.folder / "drafts").iterdir())) == 1
     for name in ("dpmpp_2m-5", "dpmpp_2m-10"):
         assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_client_of_openai_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "use-the-openai-client.md"):
+        reader.run(block)
+    for name in ("star-0", "star-1", "blue"):
+        assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_client_of_replicate_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(HOW_TO / "use-the-replicate-client.md"):
+        reader.run(block)
+    assert (reader.folder / "star-0.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_jobs_are_polled_and_streamed_as_the_page_says(reader: Reader, stack: Stack) -> None:
@@ -192,8 +227,12 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
         "receive-webhooks.md",
         "start-from-a-picture.md",
         "train-the-demo-model.md",
+        "use-the-openai-client.md",
+        "use-the-replicate-client.md",
+        "use-the-python-client.md",
     )
-    run = {ROOT / "README.md", *(HOW_TO / page for page in pages)}
+    tutorial = ROOT / "docs" / "tutorial" / "first-job.md"
+    run = {ROOT / "README.md", tutorial, *(HOW_TO / page for page in pages)}
     with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
     assert with_blocks == run
 

@@ -161,6 +161,55 @@ def test_the_same_key_again_is_the_same_job(shell: Shell) -> None:
     assert shell.json(*command)["id"] == shell.json(*command)["id"]
 
 
+def test_a_sweep_is_laid_out_on_a_page(shell: Shell, tmp_path: Path) -> None:
+    command = ("sweep", PROMPT, "--samplers", "euler,lcm", "--steps", "2,3", "--seeds", "7")
+    refused = shell.run(*command)
+    assert refused.returncode == 4
+    assert "#/samplers/1: lcm needs a distilled model" in refused.stderr
+    swept = shell.json(*command, "--skip-invalid", "--output", "sheet")
+    assert [one["coordinates"]["steps"] for one in swept["data"]] == [2, 3]
+    assert {one["status"] for one in swept["data"]} == {"succeeded"}
+    assert [one["coordinates"]["sampler"] for one in swept["skipped"]] == ["lcm", "lcm"]
+    page = (tmp_path / "sheet" / "index.html").read_text()
+    for one in swept["data"]:
+        assert f'<img src="{one["id"]}-0.png"' in page
+        assert (tmp_path / "sheet" / f"{one['id']}-0.png").exists()
+    assert len(shell.json("ls", "--batch", swept["batch"])) == 2
+
+
+def test_a_file_of_jobs_is_accepted_together(shell: Shell, tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": PROMPT, "steps": steps}) for steps in (2, 3)]
+    (tmp_path / "jobs.jsonl").write_text("\n\n".join(lines), encoding="utf-8")
+    jobs = shell.json("batch", "jobs.jsonl", "--output", "made", "--idempotency-key", "two")
+    assert [job["request"]["steps"] for job in jobs] == [2, 3]
+    assert len(list((tmp_path / "made").iterdir())) == 2
+    again = shell.json("batch", "jobs.jsonl", "--idempotency-key", "two")
+    assert [job["id"] for job in again] == [job["id"] for job in jobs]
+    (tmp_path / "jobs.jsonl").write_text(f"{lines[0]}\nnothing")
+    assert "jobs.jsonl, line 2" in shell.run("batch", "jobs.jsonl").stderr
+    (tmp_path / "jobs.jsonl").write_text(f'{lines[0]}\n{{"prompt": "a", "steps": 0}}')
+    assert "#/jobs/1/steps" in shell.run("batch", "jobs.jsonl").stderr
+
+
+def test_a_preset_is_named_used_and_removed(shell: Shell) -> None:
+    assert shell.run("presets", "put", "draft", "--steps", "2").stdout == "draft@1\n"
+    assert shell.json("presets", "put", "draft", "--steps", "3")["version"] == 2
+    assert [one["version"] for one in shell.json("presets", "get", "draft")["versions"]] == [2, 1]
+    estimate = shell.json("estimate", PROMPT, "--preset", "draft")
+    assert (estimate["request"]["steps"], estimate["preset"]["version"]) == (3, 2)
+    shown = shell.run("estimate", PROMPT, "--preset", "draft@1")
+    assert "2 steps" in shown.stdout
+    assert "megapixel-iterations" in shown.stdout
+    completed = shell.run(
+        "submit",
+        _LATENTQ_COMPLETE="complete_bash",
+        COMP_WORDS="latentq submit --preset dr",
+        COMP_CWORD="3",
+    )
+    assert completed.stdout.split() == ["draft"]
+    assert shell.json("presets", "rm", "draft") == {"deleted": "draft"}
+
+
 @pytest.mark.parametrize("command", ["models", "presets", "samplers"])
 def test_the_catalog_is_shown(shell: Shell, command: str) -> None:
     assert shell.json(command)["data"]
@@ -178,6 +227,8 @@ def test_the_catalog_is_shown(shell: Shell, command: str) -> None:
         (("submit", PROMPT, "--init-image", __file__), {}, 4, "unsupported_image"),
         (("submit", PROMPT, "--strength", "0.5"), {}, 4, "/strength"),
         (("submit", PROMPT, "--metadata", "x"), {}, 2, "KEY=VALUE"),
+        (("sweep", PROMPT, "--steps", "2,x"), {}, 2, "--steps takes numbers"),
+        (("batch", "nothing.jsonl"), {}, 2, "nothing.jsonl"),
         (("ls",), {"LATENTQ_URL": "", "LATENTQ_API_KEY": ""}, 2, "LATENTQ_URL"),
         (("ls",), {"LATENTQ_URL": "localhost:8000"}, 2, "must begin with http"),
         (("get", "job_x"), {"LATENTQ_URL": f"http://127.0.0.1:{free_port()}"}, 3, "not answer"),

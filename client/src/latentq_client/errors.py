@@ -4,7 +4,8 @@ ClientError
 ├── ServiceUnreachable      nobody answered, or only a proxy did
 ├── ServiceRefused          the service answered with a problem
 ├── JobFailed               the job ended without a result
-└── WaitTimeout             the job had not ended in time; it goes on
+├── WaitTimeout             the job had not ended in time; it goes on
+└── WebhookRefused          a message is not from the service, or too old
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,3 +75,11 @@ class JobFailed(ClientError):
 
 class WaitTimeout(ClientError):
     """A job had not ended in time; it goes on."""
+
+    def __init__(self, job: Job, timeout: float) -> None:
+        super().__init__(f"{job.id} is {job.status} after {timeout:g} s")
+        self.job = job
+
+
+class WebhookRefused(ClientError):
+    """A message is not from the service, or too old."""

@@ -16,6 +16,11 @@ class Progress:
     iterations: int
     eta_s: float | None
 
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> Self:
+        """Read the member of a job's body."""
+        return cls(body["iteration"], body["iterations"], body["eta_s"])
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -70,17 +75,13 @@ class Job:
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Self:
         """Read the body of an answer; members it does not know are left in `raw`."""
-        progress, error = body["progress"], body["error"]
+        error = body["error"]
         return cls(
             id=body["id"],
             status=body["status"],
             request=body["request"],
             preset=body["preset"]["name"],
-            progress=Progress(
-                iteration=progress["iteration"],
-                iterations=progress["iterations"],
-                eta_s=progress["eta_s"],
-            ),
+            progress=Progress.read(body["progress"]),
             artifacts=tuple(_read_artifact(artifact) for artifact in body["artifacts"]),
             error=JobError(error["code"], error["message"]) if error else None,
             execution=body["execution"],
@@ -88,26 +89,6 @@ class Job:
             started_at=_read_time(body["started_at"]),
             finished_at=_read_time(body["finished_at"]),
             raw=body,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A stored picture; its id goes into `init_image` or `mask` of a job."""
-
-    id: str
-    content_type: str
-    num_bytes: int
-    sha256: str
-
-    @classmethod
-    def read(cls, body: Mapping[str, Any]) -> Self:
-        """Read the body of an answer."""
-        return cls(
-            id=body["id"],
-            content_type=body["content_type"],
-            num_bytes=body["bytes"],
-            sha256=body["sha256"],
         )
 
 

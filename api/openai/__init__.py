@@ -1,0 +1,1 @@
+"""OpenAI's Images API, spoken over the native one."""

@@ -1,0 +1,111 @@
+"""The fields of a job as options, for every command that takes some of them."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.completion import complete_models, complete_presets
+from latentq_client import Client
+from shared.errors import ConfigurationError
+from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
+
+#: By the field's name; each is None where it is not given.
+OPTIONS: dict[str, Any] = {
+    "negative_prompt": Annotated[str | None, typer.Option(help="What it shall not show.")],
+    "model": Annotated[
+        str | None, typer.Option(help="Catalog id.", autocompletion=complete_models)
+    ],
+    "preset": Annotated[
+        str | None, typer.Option(help="NAME or NAME@VERSION.", autocompletion=complete_presets)
+    ],
+    "sampler": Annotated[Sampler | None, typer.Option(help="Stepping rule.")],
+    "schedule": Annotated[Schedule | None, typer.Option(help="Noise levels to visit.")],
+    "steps": Annotated[int | None, typer.Option(help="Denoising steps.")],
+    "guidance": Annotated[float | None, typer.Option(help="1 means none.")],
+    "guidance_rescale": Annotated[float | None, typer.Option(help="0 to 1.")],
+    "seed": Annotated[int | None, typer.Option(help="Random if left out.")],
+    "width": Annotated[int | None, typer.Option(help="In pixels.")],
+    "height": Annotated[int | None, typer.Option(help="In pixels.")],
+    "init_image": Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Picture to start from: PNG, JPEG, WebP."),
+    ],
+    "mask": Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="White where the picture is made anew."),
+    ],
+    "strength": Annotated[
+        float | None, typer.Option(help="How much of --init-image changes, up to 1.")
+    ],
+    "num_outputs": Annotated[int | None, typer.Option(help="1 to 8 pictures.")],
+    "output_format": Annotated[OutputFormat | None, typer.Option("--format", help="File format.")],
+    "allow_undistilled": Annotated[
+        bool | None, typer.Option("--allow-undistilled", help="lcm and tcd on any model.")
+    ],
+    "determinism": Annotated[
+        Determinism | None, typer.Option(help="exact: equal bytes in any company.")
+    ],
+    "service_class": Annotated[ServiceClass | None, typer.Option(help="Which queue.")],
+    "priority": Annotated[int | None, typer.Option(help="0 to 9, 9 first.")],
+    "deadline_s": Annotated[int | None, typer.Option(help="Seconds for queue and run together.")],
+    "not_before": Annotated[
+        str | None, typer.Option(help="Wait until then: 2030-01-31T12:00:00Z.")
+    ],
+    "metadata": Annotated[list[str] | None, typer.Option(help="KEY=VALUE, repeatable.")],
+}
+
+
+def with_fields(names: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each of some fields, where its parameter `fields` stands.
+
+    The command gets those that were given.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:
+            given = {name: value for name in names if (value := values.pop(name)) is not None}
+            if "metadata" in given and not given["metadata"]:
+                del given["metadata"]
+            command(**values, fields=given)
+
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command).parameters.values():
+            if parameter.name == "fields":
+                parameters += [
+                    inspect.Parameter(name, parameter.kind, default=None, annotation=OPTIONS[name])
+                    for name in names
+                ]
+            else:
+                parameters.append(parameter)
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorate
+
+
+def send_pictures(client: Client, fields: dict[str, Any]) -> dict[str, Any]:
+    """Store the pictures that fields name, and return the fields as the service takes them.
+
+    Raises:
+        ConfigurationError: Metadata is not written as KEY=VALUE.
+        ServiceRefused: A picture is none.
+    """
+    sent = dict(fields)
+    if "metadata" in sent:
+        sent["metadata"] = _read_metadata(sent["metadata"])
+    for name in ("init_image", "mask"):
+        if name in sent:
+            sent[name] = client.upload(sent[name]).id
+    return sent
+
+
+def _read_metadata(pairs: Sequence[str]) -> dict[str, str]:
+    metadata = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    if len(metadata) != len(pairs):
+        raise ConfigurationError("--metadata takes KEY=VALUE, each key once")
+    return metadata
