@@ -34,7 +34,8 @@ NEARLY_VALID = st.builds(
 )
 
 over_http = settings(
-    max_examples=100,
+    # With eight tests 2,000 cases.
+    max_examples=250,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
