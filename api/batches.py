@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
-from api.idempotency import read_key
+from api.idempotency import WITH_KEY, read_key
 from api.intake import Member, accept_together, prepare_together
 from api.jobs import POLL_AFTER_S
 from api.openapi import refusals
@@ -55,7 +55,7 @@ class BatchBody(BaseModel):
     data: list[JobBody]
 
 
-@router.post("", status_code=202, responses=refusals(400, 413, 415, 422))
+@router.post("", status_code=202, responses=refusals(400, 413, 415, 422), openapi_extra=WITH_KEY)
 def submit_batch(
     body: BatchCreate, request: Request, response: Response, caller: Caller, services: ServicesOf
 ) -> BatchBody:

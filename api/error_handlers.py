@@ -1,6 +1,7 @@
 """Where exceptions become answers. Routes contain no `try`."""
 
 import traceback
+from http import HTTPMethod
 
 import structlog
 from fastapi import FastAPI
@@ -10,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.events import StreamIsOver
@@ -113,7 +115,22 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     code = _CODES.get(error.status_code, "bad_request")
     answer = render_problem(request, code, error.detail)
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods_of(request))
     return answer
+
+
+def _methods_of(request: Request) -> list[str]:
+    """List what may be done at a path; the framework names the methods of one route of it."""
+    scope = {"type": "http", "path": request.scope["path"], "root_path": ""}
+    return [
+        method
+        for method in HTTPMethod
+        if any(
+            route.matches(scope | {"method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _answer_nothing(_request: Request, _over: Exception) -> Response:

@@ -49,6 +49,45 @@ EXAMPLES: Mapping[str, Mapping[str, Example]] = {
             },
         ),
     },
+    "estimate_job": {
+        "asked": Example(
+            "What thirty steps would take",
+            {"prompt": "a large red star on a yellow background", "steps": 30},
+        ),
+    },
+    "submit_batch": {
+        "two": Example(
+            "Two jobs, or none",
+            {
+                "jobs": [
+                    {"prompt": "a green heart on a white background", "seed": 1},
+                    {"prompt": "a small frog on a pink background", "seed": 2},
+                ]
+            },
+        ),
+    },
+    "submit_sweep": {
+        "grid": Example(
+            "Two samplers with two step counts, the same seed for all four",
+            {
+                "job": {"prompt": "a large red star on a yellow background"},
+                "samplers": ["dpmpp_2m", "euler"],
+                "steps": [10, 20],
+            },
+        ),
+    },
+    "put_preset": {
+        "house": Example(
+            "Settings under a name of your own",
+            {"description": "the house style", "sampler": "euler", "steps": 12, "guidance": 2.5},
+        ),
+    },
+    "create_key": {
+        "reader": Example(
+            "A key for a month that only reads",
+            {"name": "dashboard", "scopes": ["jobs:read"], "expires_in_s": 2_592_000},
+        ),
+    },
     "create_upload": {
         "announced": Example(
             "What will be sent straight to the store",

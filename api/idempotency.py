@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from typing import Any
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -15,6 +16,19 @@ _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE = re.compile(r"[\x21\x23-\x7e][\x20-\x7e]*")
 _ESCAPE = re.compile(r'\\(["\\])')
 _MAX_CHARACTERS = 255
+#: For the documentation of routes that read one.
+WITH_KEY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": HEADER,
+            "in": "header",
+            "required": False,
+            "description": f"1 to {_MAX_CHARACTERS} printable ASCII characters, in double quotes "
+            "or bare; the same request with the same key is done once",
+            "schema": {"type": "string"},
+        }
+    ]
+}
 
 
 def read_key(request: Request) -> str | None:

@@ -12,7 +12,7 @@ from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.cancellation import cancel
 from api.etag import NOT_MODIFIED, WITH_ETAG, IfNoneMatch, is_known, make_etag
-from api.idempotency import read_key
+from api.idempotency import WITH_KEY, read_key
 from api.intake import accept, prepare
 from api.listing import Place, cut_page, read_filters, read_place
 from api.openapi import refusals
@@ -54,6 +54,7 @@ class JobPage(BaseModel):
         200: {"model": JobBody, "description": "The job ended while the request waited for it"},
         **refusals(400, 413, 415, 422, 429),
     },
+    openapi_extra=WITH_KEY,
 )
 async def submit_job(
     body: JobCreate,

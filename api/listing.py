@@ -9,11 +9,11 @@ from typing import Annotated, Protocol, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
-from pydantic import AwareDatetime, TypeAdapter
+from pydantic import AwareDatetime, BeforeValidator, TypeAdapter
 
 from api.caching import forbid_caching
 from api.problems import RequestRefused
-from api.schemas import Text
+from api.schemas import Text, refuse_other_times
 from shared.db.jobs import JobCursor, JobFilters
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import JobStatus
@@ -22,6 +22,7 @@ _METADATA = "metadata."
 _PLAIN = {
     "limit", "cursor", "status", "model", "preset", "batch", "created_after", "created_before",
 }  # fmt: skip
+_Time = Annotated[AwareDatetime | None, BeforeValidator(refuse_other_times)]
 _CURSOR = TypeAdapter(tuple[AwareDatetime, Text])
 
 
@@ -32,8 +33,8 @@ def read_filters(  # noqa: PLR0913 - one for each parameter of a query
     model: Text | None = None,
     preset: Text | None = None,
     batch: Text | None = None,
-    created_after: AwareDatetime | None = None,
-    created_before: AwareDatetime | None = None,
+    created_after: _Time = None,
+    created_before: _Time = None,
 ) -> JobFilters:
     """Read which jobs are wanted; `metadata.KEY=VALUE` may stand any number of times.
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
-from api.idempotency import read_key
+from api.idempotency import WITH_KEY, read_key
 from api.intake import accept, check_allowed
 from api.jobs import check_id, say_when_to_ask_again
 from api.openapi import refusals
@@ -58,6 +58,7 @@ def list_attempts(
     status_code=202,
     dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
     responses=refusals(400, 404, 409, 422),
+    openapi_extra=WITH_KEY,
 )
 def retry_job(
     job_id: str, request: Request, response: Response, caller: Caller, services: ServicesOf

@@ -31,16 +31,25 @@ def _refuse_blank(text: str) -> str:
     return text
 
 
+def refuse_other_times(value: object) -> object:
+    """Take a time as RFC 3339 writes it; pydantic alone would take numbers, too."""
+    if value is None or (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        return value
+    raise _no_time()
+
+
 def _read_time(value: object) -> object:
-    """Read an RFC 3339 time; pydantic alone would take numbers, and times of nowhere, too."""
-    if value is None:
-        return None
-    if isinstance(value, str) and _RFC_3339.fullmatch(value):
+    """Read an RFC 3339 time; pydantic alone would take times of nowhere, too."""
+    if isinstance(refuse_other_times(value), str):
         try:
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass  # such as 31 February: the same answer
-    raise PydanticCustomError("time", "must be an RFC 3339 time, such as 2030-01-31T12:00:00Z")
+            return datetime.fromisoformat(str(value).upper()).astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            raise _no_time() from error  # such as 31 February
+    return value
+
+
+def _no_time() -> PydanticCustomError:
+    return PydanticCustomError("time", "must be an RFC 3339 time, such as 2030-01-31T12:00:00Z")
 
 
 Text = Annotated[str, AfterValidator(_refuse_unstorable)]

@@ -10,7 +10,7 @@ from api.auth import Caller, Requires
 from api.batches import MAX_JOBS, describe_batch
 from api.body import JsonRoute
 from api.grid import Coordinate, Point, SweepCreate, expand
-from api.idempotency import read_key
+from api.idempotency import WITH_KEY, read_key
 from api.intake import Member, accept_together, prepare_together
 from api.openapi import refusals
 from api.problems import FieldError
@@ -51,7 +51,7 @@ class SweepBody(BaseModel):
     skipped: list[SkippedBody]
 
 
-@router.post("", status_code=202, responses=refusals(400, 413, 415, 422))
+@router.post("", status_code=202, responses=refusals(400, 413, 415, 422), openapi_extra=WITH_KEY)
 def submit_sweep(
     body: SweepCreate, request: Request, response: Response, caller: Caller, services: ServicesOf
 ) -> SweepBody:

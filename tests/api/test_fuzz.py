@@ -1,6 +1,7 @@
 """Whatever is sent: no 5xx, and a row exactly when the answer is 202."""
 
 import json
+import os
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from api.schemas import JobCreate
 from tests.fixtures.api import Api
 
+#: In all, of the eight tests here and in test_fuzz_sets.py; test_fuzz_long.py asks for more.
+NUM_CASES = int(os.environ.get("FUZZ_CASES", "2000"))
 #: Lone surrogates included: JSON can spell them.
 TEXT = st.text(st.characters())
 SCALARS = st.one_of(
@@ -34,7 +37,7 @@ NEARLY_VALID = st.builds(
 )
 
 over_http = settings(
-    max_examples=100,
+    max_examples=NUM_CASES // 8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

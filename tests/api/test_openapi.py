@@ -1,10 +1,16 @@
+import json
+from pathlib import Path
 from typing import Any
 
 from openapi_spec_validator import validate
 
 from api.examples import EXAMPLES
+from evals.openapi_document import DOCUMENT
+from shared.access import ALL_SCOPES, KeyTerms
 from shared.webhook import EndpointEvent, EventType
 from tests.fixtures.api import Api
+
+ROOT = Path(__file__).parents[2]
 
 
 def describe(api: Api) -> dict[str, Any]:
@@ -104,18 +110,34 @@ def test_every_group_of_operations_is_described(api: Api) -> None:
 
 
 def test_every_example_is_taken_as_it_is(api: Api) -> None:
+    client = api.new_client(terms=KeyTerms(scopes=ALL_SCOPES))
     sent = 0
     for path, operations in describe(api)["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {})
             examples = content.get("application/json", {}).get("examples", {})
             for example in examples.values():
-                where = path
+                where = path.replace("{name}", "house")
                 if "{endpoint_id}" in path:
-                    endpoints = api.client.get("/v1/webhook-endpoints").json()["data"]
+                    endpoints = client.get("/v1/webhook-endpoints").json()["data"]
                     where = path.replace("{endpoint_id}", endpoints[0]["id"])
-                answer = api.client.request(method, where, json=example["value"])
+                answer = client.request(method, where, json=example["value"])
                 assert answer.status_code in {200, 201, 202}, answer.text
                 sent += 1
     assert sent == sum(map(len, EXAMPLES.values()))
-    assert api.count_jobs() == len(EXAMPLES["submit_job"])
+    # A batch of two and a sweep of two by two among them.
+    assert api.count_jobs() == len(EXAMPLES["submit_job"]) + 2 + 4
+
+
+def test_the_document_that_is_served_is_the_committed_one(api: Api) -> None:
+    assert describe(api) == json.loads((ROOT / DOCUMENT).read_text())
+
+
+def test_routes_that_take_an_idempotency_key_say_so(api: Api) -> None:
+    taking = {
+        operation["operationId"]
+        for path in describe(api)["paths"].values()
+        for operation in path.values()
+        if any(p["name"] == "Idempotency-Key" for p in operation.get("parameters", []))
+    }
+    assert {"submit_job", "submit_batch", "submit_sweep", "retry_job"} <= taking

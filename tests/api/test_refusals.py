@@ -277,6 +277,7 @@ def test_a_body_of_the_limit_is_read_and_one_byte_more_is_not(api: Api) -> None:
         ("GET", "/v1/jobs?status=failed&status=queued", 422, "invalid_request"),
         ("GET", "/v1/jobs?created_after=yesterday", 422, "invalid_request"),
         ("GET", "/v1/jobs?created_after=2026-01-01T00:00:00", 422, "invalid_request"),
+        ("GET", "/v1/jobs?created_before=0.5", 422, "invalid_request"),
         ("GET", "/v1/jobs?model=%00", 422, "invalid_request"),
         ("GET", "/v1/jobs?metadata.k=%00", 422, "invalid_request"),
         ("GET", "/v1/jobs?cursor=", 400, "invalid_cursor"),
@@ -294,6 +295,9 @@ def test_what_is_not_there_is_a_problem_too(
 
 def test_a_wrong_method_is_told_the_right_ones(api: Api) -> None:
     assert api.client.delete("/v1/models").headers["Allow"] == "GET"
+    # Of all routes of the path, though each is one of its own.
+    assert api.client.patch("/v1/jobs").headers["Allow"] == "GET, POST"
+    assert api.client.put("/v1/jobs/job_0").headers["Allow"] == "DELETE, GET"
 
 
 def test_a_request_id_of_a_proxy_is_kept_and_a_strange_one_is_not(api: Api) -> None:

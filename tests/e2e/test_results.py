@@ -133,15 +133,6 @@ def test_a_running_job_is_canceled_within_moments(stack: Stack) -> None:
     assert stack.http.post(f"/v1/jobs/{job['id']}/cancel").status_code == 200
 
 
-def test_no_prompt_is_in_any_log(stack: Stack) -> None:
-    canary = "canaryword"
-    job = stack.submit(prompt=f"a {canary}", negative_prompt=canary, steps=2)
-    stack.wait([job["id"]])
-    stack.http.post("/v1/jobs", json={"prompt": canary * 2000})
-    assert canary not in stack.logs()
-    assert "job_succeeded" in stack.logs()
-
-
 def test_every_line_of_our_processes_logs_is_json(stack: Stack) -> None:
     job = stack.submit(prompt=PROMPT, steps=2)
     stack.wait([job["id"]])
