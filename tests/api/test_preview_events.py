@@ -100,6 +100,7 @@ def test_who_does_not_ask_sees_none_and_none_are_made(
     api: Api, live: LiveApi, feed: PreviewFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "MAX_AGE_S", 0.5)
+    monkeypatch.setattr(events, "LOOK_AGAIN_S", 0.1)
     job_id = api.submit()["id"]
     with watching(live, job_id, previews="false") as told:
         assert next(told).name == "snapshot"

@@ -83,6 +83,7 @@ def test_a_delay_counts_in_each_direction(proxy: Proxy) -> None:
 def test_a_reset_ends_old_connections_and_spares_new_ones(proxy: Proxy) -> None:
     with connect(proxy) as link, connect(proxy) as other:
         ask(link)
+        ask(other)  # a connection that the proxy has not taken yet would be a new one
         proxy.reset()
         assert is_broken(link)
         assert is_broken(other)

@@ -112,6 +112,7 @@ def test_the_readme_does_what_it_says(reader: Reader) -> None:
     assert (reader.folder / "heart.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_job_starts_from_a_picture_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "start-from-a-picture.md"):
@@ -120,18 +121,21 @@ def test_a_job_starts_from_a_picture_as_the_page_says(reader: Reader, stack: Sta
     assert (reader.folder / "inpainted.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_webhooks_are_received_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "receive-webhooks.md"):
         reader.run(block)
 
 
+@pytest.mark.slow
 def test_keys_are_made_limited_and_revoked_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "keys-and-limits.md"):
         reader.run(block)
 
 
+@pytest.mark.slow
 def test_the_tutorial_leads_where_it_says(reader: Reader, stack: Stack) -> None:
     up, *rest = blocks_of(ROOT / "docs" / "tutorial" / "first-job.md")
     assert up.text.endswith("latentq up\n")  # as the README's, and as the stack was started
@@ -152,6 +156,7 @@ def test_the_client_is_used_as_the_page_says(reader: Reader, stack: Stack) -> No
     assert len(list((reader.folder / "sweep" / "heun").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "presets-and-sweeps.md"):
@@ -161,6 +166,7 @@ def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) ->
         assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_client_of_openai_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "use-the-openai-client.md"):
@@ -169,6 +175,7 @@ def test_the_client_of_openai_is_used_as_the_page_says(reader: Reader, stack: St
         assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_client_of_replicate_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "use-the-replicate-client.md"):
@@ -176,6 +183,7 @@ def test_the_client_of_replicate_is_used_as_the_page_says(reader: Reader, stack:
     assert (reader.folder / "star-0.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_jobs_are_polled_and_streamed_as_the_page_says(reader: Reader, stack: Stack) -> None:
     (reader.folder / ".latentq").symlink_to(stack.data_dir)
     for block in blocks_of(HOW_TO / "poll-and-stream.md"):
@@ -183,6 +191,7 @@ def test_jobs_are_polled_and_streamed_as_the_page_says(reader: Reader, stack: St
     assert (reader.folder / "seen.txt").read_text().endswith("succeeded\n")
 
 
+@pytest.mark.slow
 def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> None:
     up, worker = blocks_of(HOW_TO / "add-workers.md")
     data_dir = reader.folder / ".latentq"

@@ -192,12 +192,12 @@ def test_a_file_of_jobs_is_accepted_together(shell: Shell, tmp_path: Path) -> No
 
 
 def test_a_preset_is_named_used_and_removed(shell: Shell) -> None:
-    assert shell.run("presets", "put", "draft", "--steps", "2").stdout == "draft@1\n"
-    assert shell.json("presets", "put", "draft", "--steps", "3")["version"] == 2
-    assert [one["version"] for one in shell.json("presets", "get", "draft")["versions"]] == [2, 1]
-    estimate = shell.json("estimate", PROMPT, "--preset", "draft")
+    assert shell.run("presets", "put", "sketch", "--steps", "2").stdout == "sketch@1\n"
+    assert shell.json("presets", "put", "sketch", "--steps", "3")["version"] == 2
+    assert [one["version"] for one in shell.json("presets", "get", "sketch")["versions"]] == [2, 1]
+    estimate = shell.json("estimate", PROMPT, "--preset", "sketch")
     assert (estimate["request"]["steps"], estimate["preset"]["version"]) == (3, 2)
-    shown = shell.run("estimate", PROMPT, "--preset", "draft@1")
+    shown = shell.run("estimate", PROMPT, "--preset", "sketch@1")
     assert "2 steps" in shown.stdout
     assert "megapixel-iterations" in shown.stdout
     completed = shell.run(
@@ -206,8 +206,8 @@ def test_a_preset_is_named_used_and_removed(shell: Shell) -> None:
         COMP_WORDS="latentq submit --preset dr",
         COMP_CWORD="3",
     )
-    assert completed.stdout.split() == ["draft"]
-    assert shell.json("presets", "rm", "draft") == {"deleted": "draft"}
+    assert completed.stdout.split() == ["sketch"]
+    assert shell.json("presets", "rm", "sketch") == {"deleted": "sketch"}
 
 
 @pytest.mark.parametrize("command", ["models", "presets", "samplers"])

@@ -44,6 +44,7 @@ def assert_all_succeeded_once(stack: Stack, job_ids: list[str]) -> None:
     assert counts == dict.fromkeys(job_ids, 1)
 
 
+@pytest.mark.slow
 def test_workers_killed_twice_in_the_middle_lose_nothing(stack: Stack) -> None:
     job_ids = submit_twenty(stack)
     for worker in ("worker-1", "worker-2"):
@@ -77,6 +78,7 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing(stack: Stack) -> None:
     assert_all_succeeded_once(stack, job_ids)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_hands_its_jobs_back(stack: Stack) -> None:
     job_ids = submit_twenty(stack)
     stack.wait_for_progress(job_ids)
@@ -91,6 +93,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_jobs_back(stack: Stack) -> None
     assert lost == 0
 
 
+@pytest.mark.slow
 def test_a_second_host_needs_only_the_variables_and_one_command(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

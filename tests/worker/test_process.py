@@ -99,7 +99,9 @@ def outcomes(database: sa.Engine) -> list[tuple[str, str | None, str | None]]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["term", "int"]
+    ("number", "code"),
+    [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    ids=["term", "int"],
 )
 def test_a_worker_told_to_stop_hands_long_jobs_back_and_leaves_at_once(
     workshop: Workshop, database: sa.Engine, make_job: MakeJob, number: signal.Signals, code: int

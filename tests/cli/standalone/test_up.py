@@ -158,6 +158,7 @@ def test_two_run_side_by_side_and_ctrl_c_ends_one(tmp_path: Path) -> None:
         assert two.http.get("/readyz").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_is_started_again_and_the_file_says_so(tmp_path: Path) -> None:
     with Stack(tmp_path / "data", workers=0) as stack:
         before = json.loads((tmp_path / "data" / "connection.json").read_text())["pids"]

@@ -373,12 +373,12 @@ def result(job_id: str, token: UUID, *, modified_at: datetime = LONG_AGO) -> Sto
 
 
 @contextmanager
-def before(database: sa.Engine, beginning: str, act: Callable[[], None]) -> Iterator[None]:
-    """Act once, before the first statement that begins so."""
+def before(database: sa.Engine, part: str, act: Callable[[], None]) -> Iterator[None]:
+    """Act once, before the first statement that holds this."""
     left = [act]
 
     def listen(_conn: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith(beginning) and left:
+        if part in statement and left:
             left.pop()()
 
     sa.event.listen(database, "before_cursor_execute", listen)
@@ -386,7 +386,7 @@ def before(database: sa.Engine, beginning: str, act: Callable[[], None]) -> Iter
         yield
     finally:
         sa.event.remove(database, "before_cursor_execute", listen)
-    assert not left, f"no statement begins with {beginning}"
+    assert not left, f"no statement holds {part}"
 
 
 def wait_for_lock(database: sa.Engine) -> None:
