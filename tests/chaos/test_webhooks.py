@@ -77,6 +77,7 @@ def test_without_the_unique_row_the_checker_finds_a_start_that_was_told_twice(
     system.receiver.received.clear()
 
 
+@pytest.mark.slow
 def test_a_start_is_told_once_however_often_the_job_starts(system: System) -> None:
     wanted = Webhook(system.receiver.url, (EventType.STARTED, EventType.SUCCEEDED))
     job_id = system.insert(webhook=wanted, steps=2 * LONG)

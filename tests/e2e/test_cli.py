@@ -203,7 +203,7 @@ def test_a_preset_is_named_used_and_removed(shell: Shell) -> None:
     completed = shell.run(
         "submit",
         _LATENTQ_COMPLETE="complete_bash",
-        COMP_WORDS="latentq submit --preset dr",
+        COMP_WORDS="latentq submit --preset sk",
         COMP_CWORD="3",
     )
     assert completed.stdout.split() == ["sketch"]

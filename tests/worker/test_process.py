@@ -123,8 +123,9 @@ def test_a_worker_told_to_stop_hands_long_jobs_back_and_leaves_at_once(
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("stall", "stalled"), pytest.param("lost", "device_lost", marks=pytest.mark.slow)],
+    [("stall", "stalled"), ("lost", "device_lost")],
 )
+@pytest.mark.slow
 def test_a_worker_that_cannot_go_on_ends_itself_and_is_started_again(
     workshop: Workshop,
     database: sa.Engine,

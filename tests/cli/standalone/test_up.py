@@ -111,6 +111,7 @@ def test_a_missing_wheel_is_one_line_and_leaves_nothing(
     assert processes_of(tmp_path / "data") == []
 
 
+@pytest.mark.slow
 def test_a_life_of_kills_and_restarts_keeps_the_data(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     first = Stack(data_dir, workers=0)
