@@ -92,6 +92,9 @@ class GenerateTask:
 
     def _run(self, job_id: str) -> None:
         # Before the claim: whoever waits for one that runs alone holds no lease that it could cost.
+        if self._leases.is_suspected(job_id):
+            self._run_alone(job_id)
+            return
         with self._company.together():
             if self._draining.is_set():
                 self._leases.decline(job_id)
@@ -102,9 +105,19 @@ class GenerateTask:
             if not claim.is_suspected:
                 self._run_kept(claim)
                 return
+        # It has lost its worker since it was looked at.
         lease = claim.lease
         with self._company.alone(is_wanted=lambda: not self._shall_stop(lease)):
             self._run_kept(claim)
+
+    def _run_alone(self, job_id: str) -> None:
+        with self._company.alone(is_wanted=lambda: not self._draining.is_set()) as is_alone:
+            if not is_alone:
+                self._leases.decline(job_id)
+                return
+            claim = self._claim(job_id)
+            if claim is not None:
+                self._run_kept(claim)
 
     def _claim(self, job_id: str) -> Claim | None:
         claimed_at = self._clock()

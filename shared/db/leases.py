@@ -125,6 +125,16 @@ class LeaseRepository:
         with self._engine.begin() as connection:
             return connection.execute(statement).rowcount == 1
 
+    def is_suspected(self, job_id: str) -> bool:
+        """Tell whether a queued job has lost so many workers that it must run alone."""
+        query = sa.select(sa.true()).where(
+            jobs.c.id == job_id,
+            jobs.c.status == JobStatus.QUEUED,
+            jobs.c.lost_leases >= SUSPECTED_AFTER,
+        )
+        with self._engine.connect() as connection:
+            return connection.scalar(query) is not None
+
     def begin_alone(self, lease: Lease) -> bool:
         """Note that nothing else runs beside a suspected job."""
         statement = (

@@ -167,6 +167,29 @@ def test_a_suspected_job_waits_for_the_others_to_end_and_runs_alone(
     assert [job.execution and job.execution["mean_rows"] for job in ended] == [2.0] * 3
 
 
+def test_who_waits_to_run_alone_holds_no_lease_that_the_one_before_could_cost(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    suspects = [make_job(sampler="ddpm", steps=100) for _ in range(2)]
+    for suspect in suspects:
+        bench.jobs.insert(suspect)
+    with bench.database.begin() as connection:
+        connection.execute(sa.text("UPDATE jobs SET lost_leases = :n"), {"n": SUSPECTED_AFTER})
+    threads = [threading.Thread(target=bench.task.run, args=(job.id,)) for job in suspects]
+    for thread in threads:
+        thread.start()
+
+    def seen() -> dict[JobStatus, int]:
+        jobs = [bench.get(suspect.id) for suspect in suspects]
+        return {job.status: job.attempt for job in jobs}
+
+    wait_until(lambda: JobStatus.RUNNING in seen(), timeout_s=20)
+    assert seen() == {JobStatus.RUNNING: 1, JobStatus.QUEUED: 0}
+    for thread in threads:
+        thread.join(timeout=60)
+    assert seen() == {JobStatus.SUCCEEDED: 1}
+
+
 def test_a_result_without_a_lease_is_thrown_away(bench: Bench, make_job: MakeJob) -> None:
     bench.jobs.insert(job := make_job(sampler="ddpm", steps=100))
     thread = bench.run_beside(job.id)
