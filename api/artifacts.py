@@ -7,7 +7,7 @@ from fastapi.responses import RedirectResponse
 
 from api.auth import Caller, Requires
 from api.caching import forbid_caching
-from api.jobs import check_id
+from api.ids import check_id
 from api.openapi import refusals
 from api.services import ServicesOf
 from shared.access import Scope

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from api.auth import Caller, Requires
+from api.ids import check_id
 from api.listing import Place, cut_page, read_place
 from api.openapi import refusals
 from api.schemas import Text
 from api.services import ServicesOf
 from shared.access import Scope
 from shared.db.delivery_log import Delivery, DeliveryFilters
-from shared.errors import FieldProblem, InvalidRequest, NotFound
+from shared.errors import FieldProblem, InvalidRequest
 from shared.webhook import DeliveryStatus, EndpointEvent, EventType, Outcome
 
 log = structlog.get_logger(__name__)
@@ -111,8 +112,7 @@ def redeliver(delivery_id: str, caller: Caller, services: ServicesOf) -> Deliver
 
     A receiver that a job named is tried again even if it was gone.
     """
-    if "\0" in delivery_id:
-        raise NotFound("there is no such delivery")
+    check_id(delivery_id, of="delivery")
     delivery = services.deliveries.redeliver(caller.tenant, delivery_id)
     log.info("redelivery_requested", delivery_id=delivery.id, job_id=delivery.job_id)
     return show_delivery(delivery)

@@ -11,6 +11,7 @@ from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching, forbid_storing
 from api.deliveries import DeliveryBody, show_delivery
+from api.ids import check_id
 from api.listing import Place, cut_page, read_place
 from api.openapi import refusals
 from api.schemas import Text, WebhookCreate, WebhookEvents
@@ -18,7 +19,7 @@ from api.services import Services, ServicesOf
 from shared.access import Scope
 from shared.db.endpoints import Endpoint, EndpointChanges
 from shared.db.webhooks import mint_secret
-from shared.errors import FieldProblem, InvalidRequest, NotFound
+from shared.errors import FieldProblem, InvalidRequest
 from shared.webhook import DisabledReason, EventType, find_url_refusal
 
 log = structlog.get_logger(__name__)
@@ -123,7 +124,7 @@ def get_webhook_endpoint(
 ) -> EndpointBody:
     """Read an endpoint."""
     forbid_caching(response)
-    return _show(services.endpoints.get(caller.tenant, _check_id(endpoint_id)))
+    return _show(services.endpoints.get(caller.tenant, check_id(endpoint_id, of="endpoint")))
 
 
 @router.patch(
@@ -145,7 +146,9 @@ def update_webhook_endpoint(
         description=body.description,
         enabled=body.enabled,
     )
-    endpoint = services.endpoints.update(caller.tenant, _check_id(endpoint_id), changes)
+    endpoint = services.endpoints.update(
+        caller.tenant, check_id(endpoint_id, of="endpoint"), changes
+    )
     forbid_caching(response)
     log.info("endpoint_changed", endpoint_id=endpoint.id, enabled=endpoint.disabled_at is None)
     return _show(endpoint)
@@ -154,7 +157,7 @@ def update_webhook_endpoint(
 @router.delete("/{endpoint_id}", dependencies=_WRITE, status_code=204, responses=refusals(404))
 def delete_webhook_endpoint(endpoint_id: str, caller: Caller, services: ServicesOf) -> None:
     """Remove an endpoint, its secrets and its deliveries."""
-    services.endpoints.delete(caller.tenant, _check_id(endpoint_id))
+    services.endpoints.delete(caller.tenant, check_id(endpoint_id, of="endpoint"))
     log.info("endpoint_deleted", endpoint_id=endpoint_id)
 
 
@@ -164,7 +167,7 @@ def get_webhook_secret(
 ) -> EndpointSecretBody:
     """Read what an endpoint's messages are signed with: the newest secret."""
     forbid_storing(response)
-    secret = services.endpoints.secret(caller.tenant, _check_id(endpoint_id))
+    secret = services.endpoints.secret(caller.tenant, check_id(endpoint_id, of="endpoint"))
     return EndpointSecretBody(secret=secret)
 
 
@@ -177,7 +180,7 @@ def rotate_webhook_secret(
     For 24 hours messages carry a signature by the one before it, too, separated by a space.
     """
     secret = mint_secret()
-    services.endpoints.rotate(caller.tenant, _check_id(endpoint_id), secret)
+    services.endpoints.rotate(caller.tenant, check_id(endpoint_id, of="endpoint"), secret)
     forbid_storing(response)
     log.info("endpoint_secret_rotated", endpoint_id=endpoint_id)
     return EndpointSecretBody(secret=secret)
@@ -188,7 +191,7 @@ def rotate_webhook_secret(
 )
 def test_webhook_endpoint(endpoint_id: str, caller: Caller, services: ServicesOf) -> DeliveryBody:
     """Send an event `endpoint.test`, as any other is sent; returns its delivery."""
-    delivery_id = services.endpoints.test(caller.tenant, _check_id(endpoint_id))
+    delivery_id = services.endpoints.test(caller.tenant, check_id(endpoint_id, of="endpoint"))
     return show_delivery(services.deliveries.get(caller.tenant, delivery_id))
 
 
@@ -196,13 +199,6 @@ def _check_url(services: Services, url: str) -> None:
     refusal = find_url_refusal(url, allow_loopback=services.webhook_allow_loopback)
     if refusal is not None:
         raise InvalidRequest([FieldProblem("#/url", refusal)])
-
-
-def _check_id(endpoint_id: str) -> str:
-    # PostgreSQL would refuse it with an error of its own.
-    if "\0" in endpoint_id:
-        raise NotFound("there is no such endpoint")
-    return endpoint_id
 
 
 def _show(endpoint: Endpoint) -> EndpointBody:

@@ -18,7 +18,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api.auth import Caller, HoldsKey, Requires
 from api.body import JsonRoute
 from api.hub import LOOK_AGAIN_S, Watch
-from api.jobs import check_id
+from api.ids import check_id
 from api.openapi import refusals
 from api.preview_body import PreviewBody
 from api.services import Services, ServicesOf

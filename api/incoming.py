@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Caller, Requires
 from api.caching import forbid_storing
+from api.ids import check_id
 from api.openapi import refusals
 from api.pictures import (
     MAX_UPLOAD_BYTES,
@@ -82,9 +83,7 @@ def complete_upload(
     incoming_id: str, response: Response, caller: Caller, services: ServicesOf
 ) -> UploadBody:
     """Check what was sent to the store, and make it usable. Once more answers the same upload."""
-    # PostgreSQL would refuse it with an error of its own.
-    if "\0" in incoming_id:
-        raise NotFound("there is no such upload")
+    check_id(incoming_id, of="upload")
     forbid_storing(response)
     incoming = services.incoming.get(caller.tenant, incoming_id)
     if incoming.upload_id is None:

@@ -13,6 +13,7 @@ from api.caching import forbid_caching
 from api.cancellation import cancel
 from api.etag import NOT_MODIFIED, WITH_ETAG, IfNoneMatch, is_known, make_etag
 from api.idempotency import WITH_KEY, read_key
+from api.ids import check_id
 from api.intake import accept, prepare
 from api.listing import Place, cut_page, read_filters, read_place
 from api.openapi import refusals
@@ -22,7 +23,7 @@ from api.services import Services, ServicesOf
 from api.waiting import wait_for, wait_for_end, watching
 from shared.access import Scope
 from shared.db.jobs import CancelOutcome, JobFilters
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.job import Job, JobStamp
 from shared.job_body import JobBody, path_of
 
@@ -189,18 +190,6 @@ def say_what_was_applied(
     applied = preferences.applied(is_async=is_async)
     if applied is not None:
         response.headers["Preference-Applied"] = applied
-
-
-def check_id(job_id: str) -> str:
-    """Return an id that a job may have.
-
-    Raises:
-        NotFound: None can.
-    """
-    # PostgreSQL would refuse it with an error of its own.
-    if "\0" in job_id:
-        raise NotFound("there is no such job")
-    return job_id
 
 
 def say_when_to_ask_again(response: Response, job: Job) -> None:

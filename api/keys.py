@@ -11,12 +11,13 @@ from pydantic_core import PydanticCustomError
 from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
+from api.ids import check_id
 from api.openapi import refusals
 from api.schemas import Text
 from api.services import Services, ServicesOf
 from shared.access import DEFAULT_SCOPES, NO_LIMITS, KeyLimits, KeyTerms, Scope
 from shared.db.keys import ApiKey, key_id_of, mint_key
-from shared.errors import FieldProblem, InvalidRequest, NotFound
+from shared.errors import FieldProblem, InvalidRequest
 
 log = structlog.get_logger(__name__)
 
@@ -101,9 +102,7 @@ def create_key(
 @router.delete("/{key_id}", status_code=204, responses=refusals(404))
 def revoke_key(key_id: str, caller: Caller, services: ServicesOf) -> None:
     """Revoke a key of the tenant; within half a minute no process takes it any more."""
-    # PostgreSQL would refuse it with an error of its own.
-    if "\0" in key_id:
-        raise NotFound("there is no such key")
+    check_id(key_id, of="key")
     services.keys.revoke(caller.tenant, key_id)
     log.info("key_revoked", key_id=key_id, by=caller.key_id, tenant=caller.tenant)
 

@@ -14,7 +14,8 @@ from pydantic import AwareDatetime, BeforeValidator, TypeAdapter
 from api.caching import forbid_caching
 from api.problems import RequestRefused
 from api.schemas import Text, refuse_other_times
-from shared.db.jobs import JobCursor, JobFilters
+from shared.db.cursor import Cursor
+from shared.db.jobs import JobFilters
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import JobStatus
 
@@ -67,7 +68,7 @@ def read_filters(  # noqa: PLR0913 - one for each parameter of a query
 class Place:
     """Which page of the list is wanted: up to `limit` jobs behind a place, or from the newest."""
 
-    after: JobCursor | None
+    after: Cursor | None
     limit: int
 
     @property
@@ -100,14 +101,14 @@ def read_place(cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=2
     return Place(None if cursor is None else _read_cursor(cursor), limit)
 
 
-def _read_cursor(cursor: str) -> JobCursor:
+def _read_cursor(cursor: str) -> Cursor:
     try:
         created_at, job_id = _CURSOR.validate_json(base64.urlsafe_b64decode(cursor))
     except ValueError as error:
         raise RequestRefused(
             "use next_cursor of the page before, or none", code="invalid_cursor"
         ) from error
-    return JobCursor(created_at, job_id)
+    return Cursor(created_at, job_id)
 
 
 def cut_page(

@@ -160,19 +160,19 @@ def main(*, host: str, port: int) -> None:
 
     services = make_services(settings, database, queue, nudger)
     listener = ChangeListener(database, services.hub.wake, services.hub.wake_all)
-    upkeep = Upkeep([services.admission.refresh, services.keyring.write_usage])
+    upkeep = Upkeep(
+        [services.estimator.refresh, services.admission.refresh, services.keyring.write_usage]
+    )
 
     @asynccontextmanager
     async def run_threads(_: FastAPI) -> AsyncIterator[None]:
         nudger.start()
-        services.estimator.start()
         listener.start()
         upkeep.start()
         yield
         listener.stop()
         upkeep.stop()
         services.rates.close()
-        services.estimator.stop()
         nudger.stop()
 
     app = create_app(

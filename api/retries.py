@@ -9,8 +9,9 @@ from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
 from api.idempotency import WITH_KEY, read_key
+from api.ids import check_id
 from api.intake import accept, check_allowed
-from api.jobs import check_id, say_when_to_ask_again
+from api.jobs import say_when_to_ask_again
 from api.openapi import refusals
 from api.services import ServicesOf
 from shared.access import Scope

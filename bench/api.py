@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cluster import Cluster
-from bench.gate import Gate
+from bench.gate import Gate, tabulate
 from bench.load import Load
 from bench.overhead import Overhead, measure_overhead
 from bench.polling import Poller
@@ -78,7 +78,7 @@ def main(
         _loads_table(f"Polls of one job, {CONNECTIONS} at once", figures.polls, WHOLE),
         _streams_table(figures.streams),
         _overhead_table(figures.overhead),
-        _gates_table(gates),
+        tabulate(gates),
     ]
     described: dict[str, Any] = {
         "submissions": _describe(figures.submissions),
@@ -197,14 +197,6 @@ def _describe(measured: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
         ]
         for name, loads in measured.items()
     }
-
-
-def _gates_table(gates: Sequence[Gate]) -> Table:
-    rows = [
-        [gate.name, f"{gate.value:.2f}", gate.limit, "" if gate.passes else "missed"]
-        for gate in gates
-    ]
-    return Table("Targets", ["figure", "median", "target", ""], rows)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import typer
 from bench.architectures import FLAT_GAIN, write_compute_bound_model
 from bench.arrivals import VirtualClock
 from bench.curve import BatchCurve, measure_curve
-from bench.gate import Gate
+from bench.gate import Gate, tabulate
 from bench.latency import ENGINE, FIFO, POLICIES, Round, measure_round, measure_services
 from bench.mix import draw_mix
 from bench.pinning import pinned_to_one_core
@@ -109,7 +109,7 @@ def main(
         _shares_table(work),
         _latency_table("Waiting, demo model", waits),
         _latency_table("Waiting, compute-bound model", slow_waits),
-        _gate_table(gates),
+        tabulate(gates),
     ]
     figures = _describe(work, waits, slow_curves, slow_waits, gates)
     Report("What batching across jobs gains", QUESTION, tables, figures).publish(
@@ -231,14 +231,6 @@ def _latency_table(title: str, rounds: Sequence[Round]) -> Table:
         counts = [str(seen[0].num_jobs), str(len(seen))]
         rows.append([f"{load:g}", policy, *counts, *(f"{x:.2f}" for x in figures)])
     return Table(f"{title}: in mean times of one job alone", columns, rows, num_names=2)
-
-
-def _gate_table(gates: Sequence[Gate]) -> Table:
-    rows = [
-        [gate.name, f"{gate.value:.3f}", gate.limit, "" if gate.passes else "missed"]
-        for gate in gates
-    ]
-    return Table("Targets", ["figure", "median", "target", ""], rows)
 
 
 def _spread(values: Iterable[float], *, digits: int = 2) -> str:

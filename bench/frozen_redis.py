@@ -1,6 +1,5 @@
 """How long a submission takes while Redis does not answer, beside one while it does."""
 
-import math
 import os
 import signal
 import statistics
@@ -8,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from bench.cluster import Cluster
+from bench.percentile import percentile
 from latentq_client import Client
 
 #: Each round asks so often with Redis, and as often without.
@@ -48,7 +48,7 @@ def compare_submissions(cluster: Cluster, *, rounds: int) -> Submissions:
 
 def p99(seconds: list[float]) -> float:
     """Return what 99 of 100 do not exceed."""
-    return sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
+    return percentile(seconds, 0.99)
 
 
 def _submit(client: Client) -> list[float]:

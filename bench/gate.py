@@ -1,6 +1,9 @@
 """What a figure must reach."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from evals.report import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +27,12 @@ class Gate:
         """The limit in words."""
         parts = {"at least": self.at_least, "at most": self.at_most}
         return ", ".join(f"{side} {limit:g}" for side, limit in parts.items() if limit is not None)
+
+
+def tabulate(gates: Sequence[Gate]) -> Table:
+    """Show figures beside what they must reach."""
+    rows = [
+        [gate.name, f"{gate.value:.3f}", gate.limit, "" if gate.passes else "missed"]
+        for gate in gates
+    ]
+    return Table("Targets", ["figure", "median", "target", ""], rows)

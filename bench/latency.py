@@ -1,6 +1,5 @@
 """How long jobs take from arrival to picture, by policy and load."""
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.arrivals import VirtualClock, draw_typical_trace
 from bench.mix import Kind, draw_jobs, kind_of
+from bench.percentile import percentile
 from bench.policies import Arrival, serve_engine
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
@@ -31,9 +31,8 @@ class Latency:
     @classmethod
     def of(cls, latencies: Sequence[float], unit_s: float) -> "Latency":
         """Sum up seconds."""
-        ranked = sorted(latencies)
-        p95 = ranked[math.ceil(0.95 * len(ranked)) - 1]
-        return cls(len(ranked), statistics.fmean(ranked) / unit_s, p95 / unit_s)
+        mean, p95 = statistics.fmean(latencies), percentile(latencies, 0.95)
+        return cls(len(latencies), mean / unit_s, p95 / unit_s)
 
 
 #: By load and policy; a policy that was left out is missing.

@@ -5,11 +5,12 @@ ends: a client library would take more time for a request than the server takes 
 """
 
 import asyncio
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from bench.percentile import percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Load:
 
     def percentile(self, share: float) -> float:
         """Return what this share of the answers did not exceed, in seconds."""
-        return sorted(self.latencies)[math.ceil(share * len(self.latencies)) - 1]
+        return percentile(self.latencies, share)
 
 
 def write_request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:

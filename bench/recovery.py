@@ -4,7 +4,6 @@ Real processes and servers, real signals; the device is simulated, so that the m
 everything else. Each trial waits until all is well again before the next one begins.
 """
 
-import json
 import statistics
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from bench.gate import Gate
 from cli.standalone.child import Child
 from cli.standalone.servers import Servers
 from cli.standalone.state import DataDir
-from evals.report import Table, describe_machine, print_tables, write_page
+from evals.report import JsonFile, PageFile, Report, Table
 from latentq_client import Client
 from shared.db.jobs import JobRepository
 from shared.db.session import make_engine
@@ -195,12 +194,8 @@ def measure(trial: Trial, num_trials: int) -> Mapping[str, Figure]:
 
 
 def main(
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here.")
-    ] = None,
-    page_file: Annotated[
-        Path | None, typer.Option("--page", help="Write the tables here, as markdown.")
-    ] = None,
+    json_file: JsonFile = None,
+    page_file: PageFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two trials of each.")] = False,
 ) -> None:
     """Print how long failures hold a job up."""
@@ -208,12 +203,10 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         figures, submissions = _measure_in(Path(folder), num_trials, rounds)
     tables = [_table_of(figures, num_trials), _table_of_submissions(submissions)]
-    print_tables(tables)
-    if json_file is not None:
-        json_file.write_text(json.dumps(_describe(figures, submissions), indent=2) + "\n")
-    if page_file is not None:
-        command = f"python -m bench.recovery {'--quick ' if quick else ''}--page {page_file}"
-        write_page(page_file, "How long failures hold a job up", QUESTION, tables, command)
+    described = _describe(figures, submissions)
+    Report("How long failures hold a job up", QUESTION, tables, described).publish(
+        "python -m bench.recovery", json_file=json_file, page_file=page_file, quick=quick
+    )
     missed = find_missed(figures, submissions)
     verdict = f"missed: {', '.join(missed)}" if missed else "all targets reached"
     print(f"{num_trials} trials of each failure: {verdict}")  # noqa: T201
@@ -272,7 +265,6 @@ def _table_of_submissions(submissions: Submissions) -> Table:
 
 def _describe(figures: Mapping[str, Figure], submissions: Submissions) -> dict[str, Any]:
     return {
-        "machine": dict(describe_machine()),
         "lease_s": LEASE_S,
         "step_s": STEP_S,
         "figures": {name: asdict(figure) for name, figure in figures.items()},

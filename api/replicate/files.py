@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 
 from api.auth import Caller, Requires
 from api.forms import reading_form
+from api.ids import check_id
 from api.openapi import refusals
 from api.pictures import store_picture
 from api.problems import RequestRefused
@@ -84,7 +85,7 @@ def get_replicate_file(
     file_id: str, caller: Caller, services: ServicesOf, base_url: BaseUrl
 ) -> FileBody:
     """Read what is known of a picture."""
-    upload = None if "\0" in file_id else services.uploads.find(caller.tenant, file_id)
+    upload = services.uploads.find(caller.tenant, check_id(file_id, of="file"))
     if upload is None:
         raise NotFound("there is no such file")
     return _show(upload, base_url)

@@ -10,7 +10,8 @@ from api.body import JsonRoute
 from api.caching import forbid_caching, forbid_storing
 from api.cancellation import cancel
 from api.holding import EventStream, Held, HeldRequest
-from api.jobs import check_id, say_what_was_applied
+from api.ids import check_id
+from api.jobs import say_what_was_applied
 from api.listing import Place, cut_page, read_place
 from api.openapi import refusals
 from api.prefer import PreferencesOf

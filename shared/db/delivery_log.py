@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared.db.jobs import JobCursor
+from shared.db.cursor import Cursor
 from shared.db.webhook_tables import deliveries, delivery_attempts, events, webhook_endpoints
 from shared.errors import Conflict, NotFound
 from shared.webhook import DeliveryStatus, EndpointEvent, EventType, Outcome, read_event_type
@@ -59,7 +59,7 @@ class DeliveryLog:
         self._engine = engine
 
     def page(
-        self, tenant: str, *, limit: int, after: JobCursor | None, filters: DeliveryFilters
+        self, tenant: str, *, limit: int, after: Cursor | None, filters: DeliveryFilters
     ) -> list[Delivery]:
         """Read up to `limit` deliveries, newest first, that come after a cursor."""
         query = _SELECT.where(deliveries.c.tenant == tenant)

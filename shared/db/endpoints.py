@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared.db.jobs import JobCursor
+from shared.db.cursor import Cursor
 from shared.db.webhook_tables import deliveries, endpoint_secrets, events, webhook_endpoints
 from shared.errors import Conflict, NotFound
 from shared.webhook import (
@@ -95,7 +95,7 @@ class EndpointRepository:
             )
         return endpoint
 
-    def page(self, tenant: str, *, limit: int, after: JobCursor | None) -> list[Endpoint]:
+    def page(self, tenant: str, *, limit: int, after: Cursor | None) -> list[Endpoint]:
         """Read up to `limit` endpoints, newest first, that come after a cursor."""
         query = sa.select(*_SHOWN).where(webhook_endpoints.c.tenant == tenant, _IS_REGISTERED)
         if after is not None:

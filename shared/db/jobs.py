@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from shared.db.acceptance import INSERT_JOB, TOLD_COLUMNS, read_accepted, row_parameters
+from shared.db.cursor import Cursor
 from shared.db.deletions import delete_jobs
 from shared.db.forecast import Forecast, forecast
 from shared.db.outlook import FEW_AHEAD, MANY_AHEAD, select_outlook
@@ -30,14 +31,6 @@ class CancelOutcome(StrEnum):
     REQUESTED = "requested"
     #: The job had succeeded or failed before.
     FINISHED = "finished"
-
-
-@dataclass(frozen=True, slots=True)
-class JobCursor:
-    """Where a page ended: the last job's place in the order of creation."""
-
-    created_at: datetime
-    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +139,7 @@ class JobRepository:
             ]
 
     def page(
-        self, tenant: str, *, limit: int, after: JobCursor | None, filters: JobFilters
+        self, tenant: str, *, limit: int, after: Cursor | None, filters: JobFilters
     ) -> list[Job]:
         """Read up to `limit` jobs, newest first, that come after a cursor.
 

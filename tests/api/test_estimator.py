@@ -3,6 +3,7 @@ from datetime import datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from api.upkeep import Upkeep
 from shared.db.costs import CostRepository
 from shared.db.leases import Beat, LeaseRepository
 from shared.db.presence import WorkerRepository
@@ -40,9 +41,9 @@ def test_what_is_learned_later_changes_later_jobs_only(api: Api, database: sa.En
 
 def test_a_thread_looks_at_the_fleet(api: Api, database: sa.Engine) -> None:
     measure(database, 10.0)
-    estimator = api.services.estimator
-    estimator.start()
-    estimator.stop()  # after one look at least
+    upkeep = Upkeep([api.services.estimator.refresh])
+    upkeep.start()
+    upkeep.stop()  # after one look at least
     assert api.submit(steps=10)["cost"]["predicted_s"] is not None
 
 

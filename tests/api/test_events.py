@@ -15,13 +15,10 @@ from shared.db.leases import Beat, LeaseRepository
 from shared.job import Artifact, JobStamp, JobStatus, Lease, Success
 from tests.fixtures.api import Api
 from tests.fixtures.live import LiveApi
+from tests.fixtures.served import EXECUTION
 from tests.fixtures.stack import wait_until
 
 ARTIFACT = Artifact(0, "results/x/0.png", "image/png", 64, 64, 7, "ab" * 32, 100)
-EXECUTION = {
-    "worker": "w", "device": "cpu", "determinism": "fast", "exact_rows": None, "mean_rows": 1.0,
-    "resumed_at": None, "versions": {},
-}  # fmt: skip
 
 
 @pytest.fixture

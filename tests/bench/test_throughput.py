@@ -42,7 +42,7 @@ def test_an_engine_is_measured_over_what_it_did_in_the_steady_state() -> None:
     engine.start()
     jobs = [
         job.model_copy(update={"steps": min(job.steps, 2)})
-        for job in draw_mix(catalog.models["demo"], decks=4, seed=1)
+        for job in draw_mix(catalog.models["demo"], decks=8, seed=1)
     ]
     try:
         work = measure_engine(engine, jobs)
@@ -50,7 +50,7 @@ def test_an_engine_is_measured_over_what_it_did_in_the_steady_state() -> None:
             measure_engine(engine, jobs[: 2 * BACKLOG])
     finally:
         engine.stop()
-    # Eight more have ended at its end than at its start, give or take the backlog.
+    # So many more have ended at its end than at its start, give or take the backlog.
     assert 0 < work.row_iterations < sum(map(row_iterations, jobs))
     assert work.cpu_s > 0
     assert engine.progress() == {}

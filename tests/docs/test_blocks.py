@@ -67,6 +67,12 @@ class Reader:
             entries = (self.folder / ".environment").read_text().split("\0")
             self.environment = dict(entry.split("=", 1) for entry in entries if entry)
 
+    def follow(self, page: str, stack: Stack) -> None:
+        """Run all that a how-to page says, beside a system that has been started."""
+        (self.folder / ".latentq").symlink_to(stack.data_dir)
+        for block in blocks_of(HOW_TO / page):
+            self.run(block)
+
     @contextmanager
     def running(
         self, text: str, *, stop: signal.Signals = signal.SIGINT
@@ -114,25 +120,19 @@ def test_the_readme_does_what_it_says(reader: Reader) -> None:
 
 @pytest.mark.slow
 def test_a_job_starts_from_a_picture_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(HOW_TO / "start-from-a-picture.md"):
-        reader.run(block)
+    reader.follow("start-from-a-picture.md", stack)
     assert len(list((reader.folder / "redrawn").iterdir())) == 1
     assert (reader.folder / "inpainted.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
 def test_webhooks_are_received_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(HOW_TO / "receive-webhooks.md"):
-        reader.run(block)
+    reader.follow("receive-webhooks.md", stack)
 
 
 @pytest.mark.slow
 def test_keys_are_made_limited_and_revoked_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(HOW_TO / "keys-and-limits.md"):
-        reader.run(block)
+    reader.follow("keys-and-limits.md", stack)
 
 
 @pytest.mark.slow
@@ -149,18 +149,14 @@ def test_the_tutorial_leads_where_it_says(reader: Reader, stack: Stack) -> None:
 
 @pytest.mark.slow
 def test_the_client_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(HOW_TO / "use-the-python-client.md"):
-        reader.run(block)
+    reader.follow("use-the-python-client.md", stack)
     assert len(list((reader.folder / "colors").iterdir())) == 2
     assert len(list((reader.folder / "sweep" / "heun").iterdir())) == 2
 
 
 @pytest.mark.slow
 def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(HOW_TO / "presets-and-sweeps.md"):
-        reader.run(block)
+    reader.follow("presets-and-sweeps.md", stack)
     assert len(list((reader.folder / "drafts").iterdir())) == 1
     for name in ("dpmpp_2m-5", "dpmpp_2m-10"):
         assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -168,26 +164,20 @@ def test_settings_are_compared_as_the_page_says(reader: Reader, stack: Stack) ->
 
 @pytest.mark.slow
 def test_the_client_of_openai_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(HOW_TO / "use-the-openai-client.md"):
-        reader.run(block)
+    reader.follow("use-the-openai-client.md", stack)
     for name in ("star-0", "star-1", "blue"):
         assert (reader.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
 def test_the_client_of_replicate_is_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(HOW_TO / "use-the-replicate-client.md"):
-        reader.run(block)
+    reader.follow("use-the-replicate-client.md", stack)
     assert (reader.folder / "star-0.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
 def test_jobs_are_polled_and_streamed_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(HOW_TO / "poll-and-stream.md"):
-        reader.run(block)
+    reader.follow("poll-and-stream.md", stack)
     assert (reader.folder / "seen.txt").read_text().endswith("succeeded\n")
 
 

@@ -45,9 +45,9 @@ class Lane(Generic[EntryT]):
         return {seat.tenant for seat in self.seats}
 
     def choose(self, *, now: float, leads: Mapping[str, float]) -> list[Seat[EntryT]]:
-        """Choose the entries of the next forward, in order of rank as far as the rows allow.
+        """Choose the entries of the next forward: in order of rank, each that still fits.
 
-        One always fits. Where an exact entry is among them, its padding is there to be used.
+        The first always does. Where an exact entry is among them, its padding is there to be used.
 
         Args:
             now: The time, in seconds.

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from shared.db.jobs import CancelOutcome, JobCursor, JobFilters, JobRepository
+from shared.db.cursor import Cursor
+from shared.db.jobs import CancelOutcome, JobFilters, JobRepository
 from shared.db.leases import LeaseRepository
 from shared.errors import Conflict, NotFound
 from shared.job import JobStatus, NewJob
@@ -90,7 +91,7 @@ def test_pages_follow_one_another_without_gap_or_double(
     cursor = None
     while page := jobs.page("tenant", limit=3, after=cursor, filters=JobFilters()):
         seen += [job.id for job in page]
-        cursor = JobCursor(page[-1].created_at, page[-1].id)
+        cursor = Cursor(page[-1].created_at, page[-1].id)
     assert seen == ids[::-1]
 
 
