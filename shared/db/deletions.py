@@ -62,7 +62,8 @@ class DeletionRepository:
         )
         statement = (
             deletions.update()
-            .where(deletions.c.job_id.in_(due))
+            # `=`, not IN: what is IN may run once for each row, and take another one each time.
+            .where(deletions.c.job_id == due.scalar_subquery())
             .values(due_at=sa.func.now() + timedelta(seconds=retry_after_s))
             .returning(deletions.c.job_id)
         )

@@ -139,7 +139,11 @@ class DispatchRepository:
         )
         statement = (
             jobs.update()
-            .where(jobs.c.id.in_(due.scalar_subquery()), jobs.c.status == JobStatus.QUEUED)
+            # An array: what is IN may run once for each row, past the limit.
+            .where(
+                jobs.c.id == sa.func.any(sa.func.array(due.scalar_subquery())),
+                jobs.c.status == JobStatus.QUEUED,
+            )
             .values(held_until=None)
         )
         with self._engine.begin() as connection:

@@ -137,6 +137,21 @@ def test_objects_that_nobody_said_are_gone_come_up_again_behind_the_others(
     assert deletions.take_due(retry_after_s=60) is None
 
 
+def test_one_job_is_taken_whatever_the_plan(
+    deletions: DeletionRepository, deleted: list[str], database: sa.Engine
+) -> None:
+    @sa.event.listens_for(database, "begin")
+    def plan_a_nested_loop(connection: sa.Connection) -> None:
+        # As the planner chooses by itself now and then: what stands inside runs for every row.
+        for method in ("hashjoin", "mergejoin", "material", "hashagg", "sort"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{method} = off")
+
+    try:
+        assert deletions.take_due(retry_after_s=60) == deleted[0]
+    finally:
+        sa.event.remove(database, "begin", plan_a_nested_loop)
+
+
 def test_objects_that_are_gone_do_not_come_up_again(
     deletions: DeletionRepository, deleted: list[str], database: sa.Engine
 ) -> None:
