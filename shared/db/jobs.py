@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared.db.acceptance import INSERT_JOB, TOLD_COLUMNS, read_accepted, row_parameters
+from shared.db.acceptance import read_accepted, rows_parameter
 from shared.db.cursor import Cursor
 from shared.db.deletions import delete_jobs
 from shared.db.forecast import Forecast, forecast
+from shared.db.joint_insert import ACCEPT, JointInsert
 from shared.db.outlook import FEW_AHEAD, MANY_AHEAD, select_outlook
 from shared.db.quotas import take_quota
 from shared.db.rows import read_artifacts, read_job
@@ -53,6 +54,7 @@ class JobRepository:
         self._engine = engine
         # For what is one statement: to begin and to commit would be journeys of their own.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._joint = JointInsert(engine)
 
     def insert(self, new: NewJob) -> tuple[Job, bool]:
         """Store an accepted job; returns it and whether it had been stored before.
@@ -64,6 +66,8 @@ class JobRepository:
         """
         has_inputs = bool(new.request.init_image or new.request.mask)
         is_one_statement = not has_inputs and new.webhook is None and not new.limits.counts_jobs
+        if is_one_statement and (row := self._joint.insert(new)) is not None:
+            return read_accepted(new, row), False
         with (self._single if is_one_statement else self._engine).begin() as connection:
             if has_inputs:
                 lock_inputs(connection, new.tenant, new.request)
@@ -72,7 +76,7 @@ class JobRepository:
             take_quota(connection, [new])
             while True:
                 # Waits for a concurrent insert of the same key, and then finds it below.
-                row = connection.execute(_ACCEPT, row_parameters(new)).one_or_none()
+                row = connection.execute(ACCEPT, rows_parameter([new])).one_or_none()
                 if row is not None:
                     return read_accepted(new, row), False
                 names = {"tenant": new.tenant, "key": new.idempotency_key}
@@ -220,12 +224,6 @@ class JobRepository:
 
 
 # Made once: to build them takes longer than to run them.
-_ACCEPT = select_outlook(
-    INSERT_JOB.on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
-    .returning(*(jobs.c[name] for name in TOLD_COLUMNS))
-    .cte("accepted"),
-    max_ahead=FEW_AHEAD,
-)
 _BY_KEY = select_outlook(max_ahead=FEW_AHEAD).where(
     jobs.c.tenant == sa.bindparam("tenant"), jobs.c.idempotency_key == sa.bindparam("key")
 )
