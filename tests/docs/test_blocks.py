@@ -217,6 +217,15 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
     assert json.loads((reader.folder / "adherence.json").read_text())["guidance"]
 
 
+def test_the_page_on_reliability_has_the_figures_of_the_last_run() -> None:
+    pages = [
+        (ROOT / "docs" / name).read_text() for name in ("reliability.md", "reference/recovery.md")
+    ]
+    told, measured = (re.findall(r"^(\| [^|]+\|(?: \d+\.\d+ \|){2})", page, re.M) for page in pages)
+    assert told == [row for row in measured if not row.startswith(("| well", "| frozen"))]
+    assert told
+
+
 def test_no_page_has_a_block_that_nobody_runs() -> None:
     pages = (
         "add-workers.md",
