@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from api.belongings import Belongings, belongings_of
@@ -62,6 +63,12 @@ def prepare_together(
     return settled
 
 
+def asks_nobody(services: Services, body: JobCreate) -> bool:
+    """Tell whether `prepare` takes no query: the body names nothing that its tenant owns."""
+    is_built_in = body.preset is None or services.resolver.presets.find(body.preset) is not None
+    return is_built_in and body.init_image is None and body.mask is None
+
+
 def check_allowed(caller: Principal, request: GenerationRequest) -> None:
     """Check a resolved request against what its key allows, whatever else the key has taken.
 
@@ -84,7 +91,7 @@ def check_allowed(caller: Principal, request: GenerationRequest) -> None:
         raise InvalidRequest(problems, code="over_key_limit")
 
 
-def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
+async def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
     """Store a job and say that it waits; returns it, or the one that its key made before and True.
 
     Raises:
@@ -94,7 +101,7 @@ def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
         RequestRefused: The queue is full.
     """
     services.admission.check(1)
-    job, is_replay = services.jobs.insert(new)
+    job, is_replay = await _insert(services, new)
     reached(CrashPoint.AFTER_SUBMIT)
     if not is_replay:
         services.admission.note_accepted(1)
@@ -146,6 +153,13 @@ def accept_together(
         services.nudge()
         log.info("batch_accepted", batch=batch.id, num_jobs=len(members), tenant=caller.tenant)
     return batch, is_replay
+
+
+async def _insert(services: Services, new: NewJob) -> tuple[Job, bool]:
+    job = await services.jobs.insert_soon(new)
+    if job is not None:
+        return job, False
+    return await run_in_threadpool(services.jobs.insert, new)
 
 
 def _settle(

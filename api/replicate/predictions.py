@@ -174,9 +174,7 @@ async def _create(
     request: Request, response: Response, held: Held, prediction: Prediction, *, wait_s: int | None
 ) -> NewPredictionBody:
     services, caller = held.services, held.caller
-    job, warnings = await run_in_threadpool(
-        accept_prediction, services, caller, prediction, request
-    )
+    job, warnings = await accept_prediction(services, caller, prediction, request)
     if wait_s:
         until_s = wait_s - min(SLACK_S, wait_s / 2)
         job = await wait_for_end(services, held.watch, caller, job, wait_s=until_s)

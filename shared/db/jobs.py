@@ -1,5 +1,6 @@
 """Jobs as their owners see them. Every query is scoped by tenant, here and nowhere else."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -65,10 +66,7 @@ class JobRepository:
             QuotaExceeded: Its key has too many jobs already.
         """
         has_inputs = bool(new.request.init_image or new.request.mask)
-        is_one_statement = not has_inputs and new.webhook is None and not new.limits.counts_jobs
-        if is_one_statement and (row := self._joint.insert(new)) is not None:
-            return read_accepted(new, row), False
-        with (self._single if is_one_statement else self._engine).begin() as connection:
+        with (self._single if _is_one_statement(new) else self._engine).begin() as connection:
             if has_inputs:
                 lock_inputs(connection, new.tenant, new.request)
             if new.webhook is not None:
@@ -89,6 +87,17 @@ class JobRepository:
                         )
                     return _complete(connection, row), True
                 # The job that had the key was deleted between the statements.
+
+    async def insert_soon(self, new: NewJob) -> Job | None:
+        """Store a job together with those that come at the same moment.
+
+        None if it is one that `insert` must store: it needs a transaction of its own, or its key
+        was used before.
+        """
+        if not _is_one_statement(new):
+            return None
+        row = await asyncio.wrap_future(self._joint.insert(new))
+        return None if row is None else read_accepted(new, row)
 
     def forecast(self, new: NewJob) -> Forecast:
         """Tell where a job would stand if it were accepted now; nothing is stored."""
@@ -233,6 +242,12 @@ _OWN = select_outlook(max_ahead=MANY_AHEAD).where(
 _STAMP = sa.select(jobs.c.status, jobs.c.attempt, jobs.c.iteration).where(
     jobs.c.tenant == sa.bindparam("tenant"), jobs.c.id == sa.bindparam("id")
 )
+
+
+def _is_one_statement(new: NewJob) -> bool:
+    """Tell whether nothing has to be locked or counted before a job is stored."""
+    has_inputs = bool(new.request.init_image or new.request.mask)
+    return not has_inputs and new.webhook is None and not new.limits.counts_jobs
 
 
 def _complete(connection: sa.Connection, row: sa.Row[Any]) -> Job:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from shared.db.session import DATABASE_AWAY
 from shared.db.tables import jobs
 from shared.job import NewJob
 
-#: Jobs of one statement: those of a process's threads, and no parameter of any size.
+#: Jobs of one statement: its parameter shall not grow without bound.
 MAX_TOGETHER = 64
 
 #: Stores rows but for those whose key is known, and tells how the others stand. Those that come in
@@ -39,30 +39,31 @@ class _Arrival:
 
 
 class JointInsert:
-    """Lets threads insert jobs by turns: the one whose turn it is takes all that wait along."""
+    """Inserts jobs on a thread of its own; those that come while one is stored go together."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lock = threading.Lock()
         self._waiting: list[_Arrival] = []
-        self._turn = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="joint-insert")
 
-    def insert(self, new: NewJob) -> sa.Row[Any] | None:
-        """Store a job; returns its row as `ACCEPT` tells it, or None if its key is known."""
+    def insert(self, new: NewJob) -> "Future[sa.Row[Any] | None]":
+        """Store a job soon; its row as `ACCEPT` tells it, or None if its key is known."""
         arrival = _Arrival(new)
         with self._lock:
             self._waiting.append(arrival)
-        while not arrival.row.done():
-            with self._turn:
-                if not arrival.row.done():
-                    self._store(self._take())
-        return arrival.row.result()
+        # One turn for each: those that went along with another find nothing left to do.
+        self._thread.submit(self._take_turn)
+        return arrival.row
 
-    def _take(self) -> list[_Arrival]:
+    def _take_turn(self) -> None:
         with self._lock:
             taken, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
-        # In one order in all processes: two would wait for each other's keys otherwise.
-        return sorted(taken, key=lambda arrival: arrival.place)
+        # Who has gone away meanwhile wants nothing stored.
+        together = [arrival for arrival in taken if arrival.row.set_running_or_notify_cancel()]
+        if together:
+            # In one order in all processes: two would wait for each other's keys otherwise.
+            self._store(sorted(together, key=lambda arrival: arrival.place))
 
     def _store(self, together: Sequence[_Arrival]) -> None:
         try:

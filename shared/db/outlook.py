@@ -14,7 +14,7 @@ RUNNING: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.RUNNING}'")
 
 
 #: How many jobs ahead are counted before an answer that nobody asked for may not wait for more.
-FEW_AHEAD = 1_000
+FEW_AHEAD = 100
 #: And before one that somebody did.
 MANY_AHEAD = 10_000
 
