@@ -25,6 +25,8 @@ class ImageOutput:
     index: int
     seed: int
     pixels: NDArray[np.uint8]  # [H, W, 3]
+    #: Tiles along its longer side that it was decoded in; more than 1 where memory was short.
+    tiles: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.preview_map import load_preview_map
 from shared.catalog import ModelSpec
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, NonFinite
 from worker.engine.samplers import load_native
 
 #: diffusers' DiagonalGaussianDistribution over latents [1, C, h, w].
@@ -104,12 +104,35 @@ class StableDiffusion:
         )[0]
         return prediction
 
-    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Decode latents [1, C, h, w] to pixels [H, W, 3]."""
-        image = self._vae.decode(latents / self._vae.config.scaling_factor, return_dict=False)[0]
+    def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8]:
+        """Decode latents [1, C, h, w] to pixels [H, W, 3].
+
+        Tiles, along the longer side, take less memory, and change pixels where they overlap.
+
+        Raises:
+            NonFinite: The decoder's numbers left their range.
+        """
+        scaled = latents / self._vae.config.scaling_factor
+        if tiles > 1:
+            image = self._decode_tiled(scaled, tiles)
+        else:
+            image = self._vae.decode(scaled, return_dict=False)[0]
+        if not torch.isfinite(image).all():  # what is cut off below would hide it
+            raise NonFinite(
+                "the decoder's numbers left their range; less guidance, another sampler or another "
+                "seed may keep them in it"
+            )
         (pixels,) = self._processor.postprocess(image, output_type="np")
         levels: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
         return levels
+
+    def _decode_tiled(self, scaled: Tensor, tiles: int) -> Tensor:
+        # Whole multiples of a fourth, by which tiles overlap.
+        cells = 4 * -(-max(scaled.shape[2:]) // (4 * tiles))
+        self._vae.tile_latent_min_size = cells
+        self._vae.tile_sample_min_size = cells * self.spec.latent_factor
+        image: Tensor = self._vae.tiled_decode(scaled, return_dict=False)[0]
+        return image
 
     def _load(self, cls: Any, part: str) -> Any:
         model = cls.from_pretrained(
