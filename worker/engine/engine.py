@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 import torch
 
+from shared.catalog import ModelSpec
 from shared.errors import InternalFailure, JobError
 from shared.preview import Preview
 from shared.request import GenerationRequest
@@ -56,7 +57,7 @@ class _Run:
     #: Why it shall end early: set by any thread, obeyed by the one that holds it.
     stop: Exception | None = None
 
-    def result(self) -> JobResult:
+    def result(self, spec: ModelSpec) -> JobResult:
         """Sum up a run whose outputs are all there."""
         iterations = sum(trajectory.iteration for trajectory in self.trajectories)
         return JobResult(
@@ -64,6 +65,7 @@ class _Run:
             iterations=iterations,
             mean_rows=sum(trajectory.row_sum for trajectory in self.trajectories) / iterations,
             exact_rows=self.trajectories[0].exact_rows,
+            device_options=spec.device_options.changed(),
         )
 
 
@@ -306,7 +308,7 @@ class Engine:
             ImageOutput(trajectory.index, trajectory.seed, decoded.pixels, decoded.tiles)
         )
         if len(run.outputs) == len(run.trajectories):
-            self._end(run, run.result())
+            self._end(run, run.result(self._models.get(run.request.model).spec))
 
     def _leave_batch(self, run: _Run) -> None:
         del self._stepping[run.id]

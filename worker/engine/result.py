@@ -1,5 +1,6 @@
 """How a job leaves the engine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,3 +41,5 @@ class JobResult:
     mean_rows: float
     #: Rows of every forward of an `exact` job, padding counted; None for `fast`.
     exact_rows: int | None
+    #: What of the model's device options differs from the defaults.
+    device_options: Mapping[str, str | bool]
