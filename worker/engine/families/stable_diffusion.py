@@ -117,6 +117,7 @@ class StableDiffusion:
             prompt_embeds: Encoded prompt of each row. [B, T, D]
         """
         latents = latents.to(self._placement.dtype)
+        timesteps = timesteps.to(self.device)  # schedulers keep theirs on the CPU
         if not self.spec.device_options.channels_last:
             return self._denoise(latents, timesteps, prompt_embeds).to(LATENTS)
         latents = latents.contiguous(memory_format=torch.channels_last)
