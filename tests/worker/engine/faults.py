@@ -22,10 +22,10 @@ Outcome = JobResult | BaseException
 def neighbours() -> list[GenerationRequest]:
     """Jobs that want nothing but to be left alone; the last two are fast ones."""
     return [
-        request(determinism="exact", sampler="ddpm", steps=5, seed=1),
-        request(determinism="exact", sampler="dpmpp_2m", steps=6, guidance=1, seed=2),
-        request(sampler="euler", steps=5, seed=3),
-        request(sampler="ddim", steps=4, guidance=1, seed=4),
+        request(determinism="exact", sampler="ddpm", steps=3, seed=1),
+        request(determinism="exact", sampler="dpmpp_2m", steps=4, guidance=1, seed=2),
+        request(sampler="euler", steps=3, seed=3),
+        request(sampler="ddim", steps=3, guidance=1, seed=4),
     ]
 
 

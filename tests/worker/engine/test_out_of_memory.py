@@ -91,12 +91,12 @@ def test_a_forward_that_does_not_fit_is_run_in_smaller_ones_and_the_step_goes_on
     models: ModelCache, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory.takes_forward = lambda rows, cells: rows * cells <= 4 * CELLS
-    jobs = [request(sampler="euler", steps=5, seed=n) for n in range(6)]
+    jobs = [request(sampler="euler", steps=3, seed=n) for n in range(6)]
     outcomes = run_together(models, jobs)
     failed = [rows for rows, fits in memory.forwards if not fits]
     # Twelve rows, and six: then they are known not to fit.
     assert failed == [12, 6]
-    assert sum(rows for rows, fits in memory.forwards if fits) == 6 * 2 * 5
+    assert sum(rows for rows, fits in memory.forwards if fits) == 6 * 2 * 3
     monkeypatch.undo()
     assert_unharmed(models, jobs, outcomes)
 
@@ -162,7 +162,7 @@ def test_who_finds_room_with_nobody_beside_is_as_good_as_new(
 def test_a_picture_that_cannot_be_decoded_as_a_whole_is_decoded_in_tiles(
     models: ModelCache, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run_alone(models, job := request(width=128, height=96, steps=6)).outputs[0]
+    whole = run_alone(models, job := request(width=128, height=96, steps=3)).outputs[0]
     memory.takes_decode = lambda cells: cells <= CELLS
     others = neighbours()
     *outcomes, tiled = run_together(models, [*others, job])
@@ -250,7 +250,7 @@ def test_files_of_exact_jobs_do_not_depend_on_who_ran_out_of_memory_beside_them(
     (alone,) = run_together(models, [exact])
     memory.takes_forward = lambda rows, cells: rows in (1, 8)
     outcome, *_ = run_together(
-        models, [exact, *[request(steps=6, seed=n, width=96) for n in range(3)], *[request()] * 5]
+        models, [exact, *[request(steps=3, seed=n, width=96) for n in range(2)], *[request()] * 3]
     )
     assert any(not fits for _, fits in memory.forwards)
     assert files_of(outcome, exact) == files_of(alone, exact)
