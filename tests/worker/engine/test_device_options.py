@@ -149,13 +149,37 @@ def small_catalog(tmp_path: Path) -> Path:
     catalog = tmp_path / "catalog.toml"
     catalog.write_text(
         'default = "small"\n[models.small]\npath = "small"\nrevision = "1"\n'
-        "max_width = 128\nmax_height = 128\nmax_rows = 4\nexact_rows = 3\n"
+        "max_width = 128\nmax_height = 128\nmax_rows = 2\nexact_rows = 2\n"
     )
     return catalog
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses its own past
+def test_rows_are_filled_up_to_their_bucket_and_other_sizes_left_as_they_are(
+    small_catalog: Path,
+) -> None:
+    text = small_catalog.read_text()
+    small_catalog.write_text(text.replace("max_rows = 2", "max_rows = 8").replace("= 2\n", "= 3\n"))
+    plain = with_options(small_catalog).get("small")
+    with torch.compiler.set_stance("force_eager"), torch.inference_mode():
+        family = with_options(small_catalog, compile=True).get("small")
+        seen: list[int] = []
+        family._unet.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        generator = torch.Generator().manual_seed(0)
+        for rows, width, bucket in ((3, 64, 3), (5, 64, 8), (8, 64, 8), (9, 64, 9), (3, 128, 3)):
+            latents = torch.randn(rows, 4, 16, width // 4, generator=generator)
+            timesteps = torch.linspace(1, 999, rows)
+            embeds = family.encode("a red star").repeat(rows, 1, 1)
+            found = family.predict(latents, timesteps, embeds)
+            assert seen.pop() == bucket
+            expected = plain.predict(latents, timesteps, embeds)
+            assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_forwards_are_compiled_when_the_model_is_loaded_and_never_at_work(
     small_catalog: Path,
 ) -> None:
@@ -180,6 +204,7 @@ def test_forwards_are_compiled_when_the_model_is_loaded_and_never_at_work(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses its own past
 def test_where_torch_cannot_compile_the_model_is_refused(
     small_catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,10 +156,10 @@ class StableDiffusion:
     def _compile(self) -> None:
         """Compile each bucket of rows by running it once."""
         spec = self.spec
-        compiled = CompiledDenoiser(self._unet, spec, self._placement.memory_format)
-        self._denoise = compiled
         generator = torch.Generator("cpu").manual_seed(0)
         try:
+            compiled = CompiledDenoiser(self._unet, spec, self._placement.memory_format)
+            self._denoise = compiled
             with torch.inference_mode():
                 noise = self.latents(width=spec.width, height=spec.height, generator=generator)
                 prompt = self.encode("")
