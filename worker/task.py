@@ -14,15 +14,29 @@ import structlog
 from shared.crash_point import CrashPoint, reached
 from shared.db.leases import LeaseRepository
 from shared.db.session import DATABASE_AWAY
-from shared.errors import ErrorCode, InvalidInput, JobError, NotFound, StorageUnavailable
+from shared.errors import (
+    ErrorCode,
+    InternalFailure,
+    InvalidInput,
+    JobError,
+    NotFound,
+    StorageUnavailable,
+)
 from shared.job import Artifact, Claim, Lease, Success
-from shared.request import InputImage
+from shared.request import GenerationRequest, InputImage
 from shared.storage import ObjectStore, artifact_key, upload_key
 from shared.vocab import Determinism
 from worker.activity import Activity
-from worker.artifact import encode_image
+from worker.artifact import ImageFile, encode_image
 from worker.company import Company
-from worker.engine import Engine, EngineStopped, JobCanceled, JobResult, SourceImage
+from worker.engine import (
+    Engine,
+    EngineStopped,
+    ImageOutput,
+    JobCanceled,
+    JobResult,
+    SourceImage,
+)
 from worker.input_image import decode_image, decode_mask
 from worker.lease import LeaseKeeper
 
@@ -265,9 +279,7 @@ class GenerateTask:
         lease, request = claim.lease, claim.request
         artifacts = []
         for output in result.outputs:
-            file = encode_image(
-                output.pixels, request=request, seed=output.seed, versions=self._identity.versions
-            )
+            file = self._encode(output, request)
             key = artifact_key(
                 lease.job_id,
                 attempt=lease.attempt,
@@ -296,6 +308,17 @@ class GenerateTask:
             execution=self._describe(claim, result),
         )
 
+    def _encode(self, output: ImageOutput, request: GenerationRequest) -> ImageFile:
+        try:
+            return encode_image(
+                output.pixels, request=request, seed=output.seed, versions=self._identity.versions
+            )
+        except Exception as cause:
+            raise InternalFailure(
+                f"the picture could not be written as {request.output_format}; another "
+                "output_format may work, and the worker's log tells more under the job's id"
+            ) from cause
+
     def _describe(self, claim: Claim, result: JobResult) -> dict[str, Any]:
         is_exact = claim.request.determinism is Determinism.EXACT
         return {
@@ -304,6 +327,8 @@ class GenerateTask:
             "determinism": claim.request.determinism,
             "exact_rows": result.exact_rows if is_exact else None,
             "mean_rows": round(result.mean_rows, 3),
+            "device_options": dict(result.device_options),
+            "decoder_tiles": max(output.tiles for output in result.outputs),
             "resumed_at": None,
             "versions": dict(self._identity.versions),
         }
