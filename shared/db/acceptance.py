@@ -28,6 +28,7 @@ _PLAIN = (
     "id", "tenant", "queue", "model", "preset_name", "preset_version", "request", "metadata",
     "priority", "iterations", "predicted_s", "megapixel_iterations", "idempotency_key",
     "body_sha256", "webhook", "endpoint_id", "retry_of", "key_id", "batch_id", "batch_index",
+    "traceparent",
 )  # fmt: skip
 #: What decides where a row stands in its queue.
 PLACE_COLUMNS = ("id", "queue", "model", "virtual_birth", "held_until")
@@ -66,6 +67,7 @@ def row_parameters(new: NewJob) -> dict[str, Any]:
         "endpoint_id": new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
         "retry_of": new.retry_of,
         "key_id": new.key_id,
+        "traceparent": new.traceparent,
         "batch_id": new.batch and new.batch.id,
         "batch_index": new.batch and new.batch.index,
         "not_before": request.not_before,

@@ -23,9 +23,10 @@ from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
 from worker.engine.previews import Previewer
 from worker.engine.probe import confirms, probe
-from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
+from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult, Stages
 from worker.engine.runner import Runner, as_job_error
 from worker.engine.source import SourceImage
+from worker.engine.tally import Tally
 from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import DecodeKey, Trajectory, fail_non_finite
 
@@ -49,10 +50,14 @@ class _Run:
     #: Trajectories that went on from the batch to the decoder.
     num_passed_on: int = 0
     outputs: list[ImageOutput] = field(default_factory=list)
+    #: When it entered each stage, on the engine's clock.
+    encode_at: float = 0.0
+    denoise_at: float = 0.0
+    decode_at: float = 0.0
     #: Why it shall end early: set by any thread, obeyed by the one that holds it.
     stop: Exception | None = None
 
-    def result(self) -> JobResult:
+    def result(self, now: float) -> JobResult:
         """Sum up a run whose outputs are all there."""
         iterations = sum(trajectory.iteration for trajectory in self.trajectories)
         return JobResult(
@@ -60,6 +65,11 @@ class _Run:
             iterations=iterations,
             mean_rows=sum(trajectory.row_sum for trajectory in self.trajectories) / iterations,
             exact_rows=self.trajectories[0].exact_rows,
+            stages=Stages(
+                encode_s=self.denoise_at - self.encode_at,
+                denoise_s=self.decode_at - self.denoise_at,
+                decode_s=now - self.decode_at,
+            ),
         )
 
 
@@ -82,12 +92,13 @@ class Engine:
     ) -> None:
         self.costs = costs or CostModel()
         self.timings = TimeAccount(clock)
+        self.tally = Tally()
         self.batcher: Batcher[Trajectory] = Batcher(self.costs)
-        self.runner = Runner(models, self.costs, self.timings)
+        self.runner = Runner(models, self.costs, self.timings, self.tally)
         self._clock = clock
         self._models = models
         self._previews = Previewer(models, on_preview, clock=clock)
-        self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size)
+        self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size, tally=self.tally)
         self._on_crash = on_crash
         self._run_ids = itertools.count()
         self._lock = threading.Lock()
@@ -229,6 +240,7 @@ class Engine:
             self._is_closing = True
             return
         self._stepping[run.id] = run
+        run.denoise_at = self._clock()
         for trajectory in run.trajectories:
             self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
 
@@ -237,6 +249,7 @@ class Engine:
             if run.stop is not None:
                 self._end(run, run.stop)
                 continue
+            run.encode_at = self._clock()
             try:
                 with self.timings.measure("encode_s"):
                     run.trajectories = self._intake.prepare(run.id, run.request, run.source)
@@ -272,6 +285,7 @@ class Engine:
             self._leave_batch(run)
             self._end(run, trajectory.error)
             return
+        run.decode_at = self._clock()
         self._to_decode.put((run, trajectory))
         run.num_passed_on += 1
         if run.num_passed_on == len(run.trajectories):
@@ -291,7 +305,7 @@ class Engine:
         self.costs.observe(key, 1, 1000 * (self.timings.decode_s - decoded_s))
         run.outputs.append(ImageOutput(trajectory.index, trajectory.seed, pixels))
         if len(run.outputs) == len(run.trajectories):
-            self._end(run, run.result())
+            self._end(run, run.result(self._clock()))
 
     def _leave_batch(self, run: _Run) -> None:
         del self._stepping[run.id]

@@ -28,6 +28,18 @@ class ImageOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Stages:
+    """How long a job was in each stage, in seconds: they follow each other, and the last ends it.
+
+    Each counts from when the job entered it, so a wait for others is in it.
+    """
+
+    encode_s: float
+    denoise_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """What a finished job made, and in what company."""
 
@@ -38,3 +50,4 @@ class JobResult:
     mean_rows: float
     #: Rows of every forward of an `exact` job, padding counted; None for `fast`.
     exact_rows: int | None
+    stages: Stages

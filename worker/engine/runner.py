@@ -10,6 +10,7 @@ from worker.engine.cost import CostModel
 from worker.engine.device import synchronize
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import DeviceLost
+from worker.engine.tally import Tally
 from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import Trajectory
 
@@ -17,10 +18,13 @@ from worker.engine.trajectory import Trajectory
 class Runner:
     """Turn a batch of trajectories into one prediction for each."""
 
-    def __init__(self, models: ModelCache, costs: CostModel, timings: TimeAccount) -> None:
+    def __init__(
+        self, models: ModelCache, costs: CostModel, timings: TimeAccount, tally: Tally
+    ) -> None:
         self._models = models
         self._costs = costs
         self._timings = timings
+        self._tally = tally
 
     def predict(self, batch: Batch[Trajectory]) -> list[Tensor | JobError]:
         """Predict for each trajectory, guidance applied: [1, C, h, w], or the error that it met.
@@ -74,9 +78,12 @@ class Runner:
             elapsed_s = self._timings.clock() - started
             self._timings.forward_s += elapsed_s
             self._costs.observe(batch.entries[0].key, forward.size, 1000 * elapsed_s)
+            self._tally.forwards[family.spec.id, len(forward.rows)] += 1
+            self._tally.padding_rows[family.spec.id] += forward.size - len(forward.rows)
             for row, prediction in zip(forward.rows, torch.split(predictions, 1), strict=False):
                 rows_of[row.entry].append(prediction)
                 company[row.entry] += len(forward.rows) / batch.entries[row.entry].num_rows
+        self._tally.iterations[family.spec.id] += len(batch)
         for trajectory, num_rows in zip(batch, company, strict=True):
             trajectory.row_sum += num_rows
         return [_guide(trajectory, rows) for trajectory, rows in zip(batch, rows_of, strict=True)]
