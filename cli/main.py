@@ -14,6 +14,7 @@ from cli.commands import (
     processes,
     submit,
     sweep,
+    top,
     up,
     webhooks,
 )
@@ -34,6 +35,7 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
         processes.dispatcher,
         processes.migrate,
         doctor.doctor,
+        top.top,
     ],
     "Jobs": [
         submit.submit,

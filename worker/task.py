@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import stamina
 import structlog
+from opentelemetry.trace import NoOpTracer
+from prometheus_client import CollectorRegistry
 
 from shared.crash_point import CrashPoint, reached
 from shared.db.leases import LeaseRepository
@@ -39,6 +41,8 @@ from worker.engine import (
 )
 from worker.input_image import decode_image, decode_mask
 from worker.lease import LeaseKeeper
+from worker.metrics import AttemptMetrics
+from worker.records import Records
 
 #: How long the store may be away before a job is handed back for it, in seconds.
 STORAGE_PATIENCE_S = 120.0
@@ -72,7 +76,7 @@ class WorkerIdentity:
 class GenerateTask:
     """Run one job from claim to finish; called by Celery in one of its threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a run has to do with
         self,
         *,
         identity: WorkerIdentity,
@@ -80,9 +84,13 @@ class GenerateTask:
         keeper: LeaseKeeper,
         engine: Engine,
         store: ObjectStore,
+        records: Records | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._identity = identity
+        self._records = records or Records(
+            AttemptMetrics(CollectorRegistry()), NoOpTracer(), worker=identity.name
+        )
         self._leases = leases
         self._keeper = keeper
         self._engine = engine
@@ -145,8 +153,7 @@ class GenerateTask:
 
     def _run_kept(self, claim: Claim) -> None:
         lease = claim.lease
-        with structlog.contextvars.bound_contextvars(job_id=lease.job_id, attempt=lease.attempt):
-            log.info("job_started", alone=claim.is_suspected)
+        with self._records.attempt(claim):
             try:
                 self._run_claimed(claim)
             finally:
@@ -160,11 +167,12 @@ class GenerateTask:
             if claim.is_suspected and not self._leases.begin_alone(lease):
                 return
             result = self._generate(claim)
-            success = self._store_result(claim, result)
+            with self._records.upload():
+                success = self._store_result(claim, result)
             reached(CrashPoint.AFTER_UPLOAD)
             self._check(lease)
         except LeaseLost:
-            log.warning("result_discarded")
+            self._records.note_discarded()
         except JobCanceled:
             # The engine was told to stop: by the owner, or by the keeper whose lease is gone.
             if self._keeper.is_lost(lease):
@@ -179,9 +187,11 @@ class GenerateTask:
             self._finish("job_put_off", lambda: self._leases.put_off(lease, message))
         except JobError as error:
             code, message = error.job_code, error.detail
+            self._records.note_error(code)
             log.warning("job_error", code=code, exc_info=error.__cause__)
             self._finish("job_failed", lambda: self._leases.fail(lease, code, message))
         except Exception:
+            self._records.note_error(ErrorCode.INTERNAL)
             log.exception("job_error", code=ErrorCode.INTERNAL)
             message = "the worker met an internal error; its log tells more under the job's id"
             self._finish(
@@ -203,7 +213,9 @@ class GenerateTask:
         future = self._engine.submit(lease.job_id, claim.request, source, tenant=claim.tenant)
         if self._keeper.is_canceled(lease):  # before the engine knew the job
             self._engine.cancel(lease.job_id)
-        return future.result()
+        result = future.result()
+        self._records.note_stages(result)
+        return result
 
     def _shall_stop(self, lease: Lease) -> bool:
         return self._keeper.is_lost(lease) or self._keeper.is_canceled(lease)
@@ -343,6 +355,6 @@ class GenerateTask:
         ):
             with attempt:
                 if end():
-                    log.info(event)
+                    self._records.note_end(event)
                 else:
-                    log.warning("result_discarded")
+                    self._records.note_discarded()

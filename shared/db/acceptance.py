@@ -16,6 +16,7 @@ _PLAIN = (
     "id", "tenant", "queue", "model", "preset_name", "preset_version", "request", "metadata",
     "priority", "iterations", "predicted_s", "megapixel_iterations", "idempotency_key",
     "body_sha256", "webhook", "endpoint_id", "retry_of", "key_id", "batch_id", "batch_index",
+    "traceparent",
 )  # fmt: skip
 #: The rows of a statement, in one parameter: its text is the same for one and for many.
 _new = (
@@ -81,6 +82,7 @@ def _row_of(new: NewJob) -> dict[str, Any]:
         "endpoint_id": new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
         "retry_of": new.retry_of,
         "key_id": new.key_id,
+        "traceparent": new.traceparent,
         "batch_id": new.batch and new.batch.id,
         "batch_index": new.batch and new.batch.index,
         "not_before": request.not_before and request.not_before.isoformat(),

@@ -28,9 +28,10 @@ from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
 from worker.engine.previews import Previewer
 from worker.engine.probe import confirms, probe
-from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
+from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult, Stages
 from worker.engine.runner import Runner
 from worker.engine.source import SourceImage
+from worker.engine.tally import Tally
 from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import Trajectory, fail_non_finite
 
@@ -54,10 +55,14 @@ class _Run:
     #: Trajectories that went on from the batch to the decoder.
     num_passed_on: int = 0
     outputs: list[ImageOutput] = field(default_factory=list)
+    #: When it entered each stage, on the engine's clock.
+    encode_at: float = 0.0
+    denoise_at: float = 0.0
+    decode_at: float = 0.0
     #: Why it shall end early: set by any thread, obeyed by the one that holds it.
     stop: Exception | None = None
 
-    def result(self, spec: ModelSpec) -> JobResult:
+    def result(self, spec: ModelSpec, *, now: float) -> JobResult:
         """Sum up a run whose outputs are all there."""
         iterations = sum(trajectory.iteration for trajectory in self.trajectories)
         return JobResult(
@@ -66,6 +71,11 @@ class _Run:
             mean_rows=sum(trajectory.row_sum for trajectory in self.trajectories) / iterations,
             exact_rows=self.trajectories[0].exact_rows,
             device_options=spec.device_options.changed(),
+            stages=Stages(
+                encode_s=self.denoise_at - self.encode_at,
+                denoise_s=self.decode_at - self.denoise_at,
+                decode_s=now - self.decode_at,
+            ),
         )
 
 
@@ -88,15 +98,24 @@ class Engine:
     ) -> None:
         self.costs = costs or CostModel()
         self.timings = TimeAccount(clock)
+        self.tally = Tally()
         headroom = Headroom()
         self.batcher: Batcher[Trajectory] = Batcher(self.costs, headroom)
         # Who is out of memory has another try with nobody beside on the device.
         self._company = Company()
         self._intake = Intake(
-            models, company=self._company, prompt_cache_size=config.prompt_cache_size
+            models,
+            company=self._company,
+            prompt_cache_size=config.prompt_cache_size,
+            tally=self.tally,
         )
         self.runner = Runner(
-            models, self.costs, self.timings, headroom=headroom, company=self._company
+            models,
+            self.costs,
+            self.timings,
+            self.tally,
+            headroom=headroom,
+            company=self._company,
         )
         self._decoder = Decoder(
             models,
@@ -249,6 +268,7 @@ class Engine:
             self._is_closing = True
             return
         self._stepping[run.id] = run
+        run.denoise_at = self._clock()
         for trajectory in run.trajectories:
             self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
 
@@ -257,6 +277,7 @@ class Engine:
             if run.stop is not None:
                 self._end(run, run.stop)
                 continue
+            run.encode_at = self._clock()
             try:
                 with self.timings.measure("encode_s"):
                     run.trajectories = self._intake.prepare(run.id, run.request, run.source)
@@ -293,6 +314,7 @@ class Engine:
             self._leave_batch(run)
             self._end(run, trajectory.error)
             return
+        run.decode_at = self._clock()
         self._to_decode.put((run, trajectory))
         run.num_passed_on += 1
         if run.num_passed_on == len(run.trajectories):
@@ -308,7 +330,8 @@ class Engine:
             ImageOutput(trajectory.index, trajectory.seed, decoded.pixels, decoded.tiles)
         )
         if len(run.outputs) == len(run.trajectories):
-            self._end(run, run.result(self._models.get(run.request.model).spec))
+            spec = self._models.get(run.request.model).spec
+            self._end(run, run.result(spec, now=self._clock()))
 
     def _leave_batch(self, run: _Run) -> None:
         del self._stepping[run.id]

@@ -19,6 +19,7 @@ from worker.engine.forward_process import KnownRegion, noise_to
 from worker.engine.model_cache import ModelCache
 from worker.engine.samplers import SamplerBook, Scheduler, scale_noise
 from worker.engine.source import SourceImage
+from worker.engine.tally import Tally
 from worker.engine.trajectory import BatchKey, Trajectory
 
 
@@ -42,9 +43,17 @@ class _Start:
 class Intake:
     """Encode prompts and pictures, draw the first noise, set samplers up. Used by one thread."""
 
-    def __init__(self, models: ModelCache, *, company: Company, prompt_cache_size: int) -> None:
+    def __init__(
+        self,
+        models: ModelCache,
+        *,
+        company: Company,
+        prompt_cache_size: int,
+        tally: Tally | None = None,
+    ) -> None:
         self._models = models
         self._company = company
+        self._tally = tally or Tally()
         self._samplers = SamplerBook()
         self._prompt_cache_size = prompt_cache_size
         self._prompts: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
@@ -113,7 +122,10 @@ class Intake:
     def _encode(self, family: StableDiffusion, prompt: str) -> Tensor:
         """Encode a prompt, or find it encoded: always alone, so that the bits are the same."""
         key = (family.spec.id, prompt)
-        if key not in self._prompts:
+        if key in self._prompts:
+            self._tally.prompt_hits += 1
+        else:
+            self._tally.prompt_misses += 1
             encode = partial(family.encode, prompt)
             self._prompts[key] = call_with_room(self._company, encode)
             if len(self._prompts) > self._prompt_cache_size:

@@ -31,6 +31,18 @@ class ImageOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Stages:
+    """How long a job was in each stage, in seconds: they follow each other, and the last ends it.
+
+    Each counts from when the job entered it, so a wait for others is in it.
+    """
+
+    encode_s: float
+    denoise_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """What a finished job made, and in what company."""
 
@@ -43,3 +55,4 @@ class JobResult:
     exact_rows: int | None
     #: What of the model's device options differs from the defaults.
     device_options: Mapping[str, str | bool]
+    stages: Stages

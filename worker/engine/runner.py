@@ -17,6 +17,7 @@ from worker.engine.fitting import Size, advise_size
 from worker.engine.headroom import Headroom
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import DeviceLost
+from worker.engine.tally import Tally
 from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import Trajectory
 
@@ -60,6 +61,7 @@ class Runner:
         models: ModelCache,
         costs: CostModel,
         timings: TimeAccount,
+        tally: Tally,
         *,
         headroom: Headroom,
         company: Company,
@@ -67,6 +69,7 @@ class Runner:
         self._models = models
         self._costs = costs
         self._timings = timings
+        self._tally = tally
         self._headroom = headroom
         self._company = company
 
@@ -116,6 +119,7 @@ class Runner:
         pending = batch.forwards()
         while pending:
             pending = self._run(step, pending[0]) + pending[1:]
+        self._tally.iterations[key.model] += len(batch) - len(step.errors)
         return {trajectory: step.outcome(n) for n, trajectory in enumerate(batch)}
 
     def _run(self, step: _Step, forward: Forward) -> list[Forward]:
@@ -206,6 +210,8 @@ class Runner:
         elapsed_s = self._timings.clock() - started
         self._timings.forward_s += elapsed_s
         self._costs.observe(entries[0].key, forward.size, 1000 * elapsed_s)
+        self._tally.forwards[step.family.spec.id, len(forward.rows)] += 1
+        self._tally.padding_rows[step.family.spec.id] += forward.size - len(forward.rows)
         for row, prediction in zip(forward.rows, torch.split(predictions, 1), strict=False):
             step.predicted[row] = prediction
             share = len(forward.rows) / entries[row.entry].num_rows
