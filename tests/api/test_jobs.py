@@ -161,6 +161,8 @@ def test_a_finished_job_shows_signed_links_and_how_it_ran(
         "exact_rows": None,
         "mean_rows": 3.5,
         "resumed_at": None,
+        "decoder_tiles": 1,
+        "device_options": {},
         "versions": {"torch": "2.13.0"},
     }
     key = f"results/{job['id']}/1-{uuid4()}/0.jpeg"
