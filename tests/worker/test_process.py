@@ -169,22 +169,35 @@ def test_who_was_beside_a_wedged_forward_is_drawn_elsewhere_with_the_same_bytes(
     flag = tmp_path / "fault"
     child = workshop.start(str(Path(__file__).with_name("wedged.py")), str(flag))
 
-    def finish(job_id: str) -> str:
-        wait_until(
-            lambda: workshop.jobs.get("tenant", job_id).status is JobStatus.SUCCEEDED, timeout_s=60
-        )
+    def reach(job_id: str, status: JobStatus) -> None:
+        wait_until(lambda: workshop.jobs.get("tenant", job_id).status is status, timeout_s=100)
+
+    def announce(new: NewJob) -> str:
+        job, _ = workshop.jobs.insert(new)
+        workshop.queue.announce(new.queue, job.id, {})
+        return job.id
+
+    def file_of(job_id: str) -> str:
+        reach(job_id, JobStatus.SUCCEEDED)
         return workshop.jobs.get("tenant", job_id).artifacts[0].sha256
 
-    wanted = {"determinism": "exact", "sampler": "ddpm", "steps": 300, "seed": 3}
-    unharmed = finish(workshop.run(make_job(**wanted)))
-    guilty = workshop.run(make_job(sampler="ddpm", steps=1000))
-    neighbour = workshop.run(make_job(**wanted))
+    wanted = {"determinism": "exact", "sampler": "ddpm", "steps": 60, "seed": 3}
+    unharmed = file_of(announce(make_job(**wanted)))
+    guilty = announce(make_job(sampler="ddpm", steps=1000))
+    neighbour = announce(make_job(**wanted))
+    reach(guilty, JobStatus.RUNNING)
+    reach(neighbour, JobStatus.RUNNING)
     flag.write_text("stall")
-    wait_until(lambda: not child.is_alive, timeout_s=STALL_S + 10)
+    wait_until(lambda: not child.is_alive, timeout_s=STALL_S + 30)
     assert set(workshop.rescue.take_back_expired_leases()) == {guilty, neighbour}
     flag.unlink()
     workshop.jobs.request_cancel("tenant", guilty)
-    workshop.supervisor.look_after()
+
+    def is_back() -> bool:
+        workshop.supervisor.look_after()
+        return workshop.log.read_text().count(" ready.") == 2
+
+    wait_until(is_back, timeout_s=100)
     workshop.queue.announce("demo.interactive", neighbour, {})
-    assert finish(neighbour) == unharmed
+    assert file_of(neighbour) == unharmed
     assert workshop.jobs.get("tenant", neighbour).attempt == 2
