@@ -1,6 +1,7 @@
 import itertools
 
 from tests.worker.engine.conftest import PATIENCE_S, request
+from worker.company import Company
 from worker.engine import Engine, EngineConfig, ModelCache
 from worker.engine.intake import Intake
 from worker.engine.tally import Tally
@@ -16,7 +17,7 @@ def test_forwards_are_counted_with_their_rows_and_their_padding(engine: Engine) 
 
 def test_prompts_are_found_or_encoded(models: ModelCache) -> None:
     tally = Tally()
-    intake = Intake(models, prompt_cache_size=8, tally=tally)
+    intake = Intake(models, company=Company(), prompt_cache_size=8, tally=tally)
     for run_id in range(3):
         intake.prepare(run_id, request(prompt="a star", negative_prompt="blue"), None)
     assert (tally.prompt_misses, tally.prompt_hits) == (2, 4)
