@@ -21,6 +21,8 @@ from shared.db.migrate import is_pending
 from shared.errors import ConfigurationError
 
 JsonObject = dict[str, Any]
+#: A name that a narrow terminal has no room for is cut, in a column that may shrink for it.
+ON_ONE_LINE: Any = {"no_wrap": True, "overflow": "ellipsis"}
 STATES = ("held", "waiting", "announced", "running")
 
 
@@ -122,7 +124,7 @@ def _draw_models(models: Sequence[JsonObject]) -> Table:
     table.add_column("slots", justify="right")
     for model in models:
         table.add_row(
-            Text(model["model"]),
+            _name(model["model"]),
             *(f"{model[state]:,}" for state in STATES),
             _show_time(model["backlog_s"]),
             _show_time(model["oldest_s"]),
@@ -134,11 +136,11 @@ def _draw_models(models: Sequence[JsonObject]) -> Table:
 
 def _draw_workers(workers: Sequence[JsonObject]) -> Table:
     table = _new_table("worker", "jobs", "rows", "it/s", "forward", "memory", "heard of")
-    table.add_column("models", overflow="fold")
-    table.add_column("device", overflow="ellipsis", no_wrap=True)
+    table.add_column("models")
+    table.add_column("device")
     for worker in workers:
         table.add_row(
-            Text(worker["id"]),
+            _name(worker["id"]),
             f"{worker['running']}/{worker['slots']}",
             _show(worker["rows_per_forward"], "{:.1f}"),
             _show(worker["iterations_per_s"], "{:,.1f}"),
@@ -149,19 +151,28 @@ def _draw_workers(workers: Sequence[JsonObject]) -> Table:
                 *(
                     (f"{name} ", "bold" if name in worker["warm_models"] else "dim")
                     for name in worker["models"]
-                )
+                ),
+                **ON_ONE_LINE,
             ),
-            Text(worker["device"]),
+            _name(worker["device"]),
         )
+    for column in table.columns:
+        if column.justify == "right":
+            # A narrow terminal shows less of names, never of figures.
+            column.min_width = max(map(len, (str(column.header), *map(str, column.cells))))
     return table
 
 
 def _new_table(name: str, *figures: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(name, no_wrap=True)
+    table.add_column(name)
     for figure in figures:
         table.add_column(figure, justify="right", no_wrap=True)
     return table
+
+
+def _name(text: str) -> Text:
+    return Text(text, **ON_ONE_LINE)
 
 
 def _show(value: float | None, pattern: str, *, unit: float = 1) -> str:

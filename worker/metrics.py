@@ -111,6 +111,12 @@ class EngineCollector(Collector):
         yield _count(
             "latentq_padding_rows", "Rows that only filled forwards up", "model", tally.padding_rows
         )
+        yield _count(
+            "latentq_unfit_forwards",
+            "Forwards that the device had no memory for; fewer rows were tried then",
+            "model",
+            tally.unfit_forwards,
+        )
         found = {"hit": tally.prompt_hits, "miss": tally.prompt_misses}
         yield _count(
             "latentq_prompt_cache_requests",
@@ -159,6 +165,7 @@ class EngineCollector(Collector):
             limits = {"job_rows": GUIDED_ROWS, "max_rows": spec.max_rows}
             gains = costs.gains_from_batching(key, **limits)
             cap = costs.row_cap(key, **limits) if gains else GUIDED_ROWS
+            cap = min(cap, self._engine.headroom.cap(key, max_rows=spec.max_rows))
             shape = "x".join(map(str, key.latent_shape))
             caps.add_metric([key.model, shape, str(key.num_tokens)], cap)
         return caps

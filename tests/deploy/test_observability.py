@@ -67,6 +67,11 @@ def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
         yield name, set(re.findall(r"(\w+)\s*=", matchers))
 
 
+def grouped_by(expression: str) -> set[str]:
+    """Return the labels that a query's results have by its own word."""
+    return {label for by in re.findall(r"by \(([^)]*)\)", expression) for label in by.split(", ")}
+
+
 def labels_of() -> dict[str, set[str]]:
     """The labels of each series, by the name that it is queried by."""
     labels: dict[str, set[str]] = {name: set() for name in OF_PROMETHEUS}
@@ -87,9 +92,7 @@ LABELS = labels_of()
 @pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS.keys())
 def test_a_query_has_names_that_mean_something(expression: str) -> None:
     assert expression.count("(") == expression.count(")")
-    grouped = {
-        label for by in re.findall(r"by \(([^)]*)\)", expression) for label in by.split(", ")
-    }
+    grouped = grouped_by(expression)
     matched = {label for _, names in selectors(expression) for label in names}
     metrics = words_of(expression) - FUNCTIONS - WORDS - grouped - matched
     assert metrics
@@ -143,7 +146,7 @@ def test_alerts_are_what_prometheus_takes() -> None:
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"].keys() == {"summary", "runbook_url"}
         shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
-        grouped = set(re.findall(r"by \((\w+)\)", rule["expr"]))
+        grouped = grouped_by(rule["expr"])
         assert shown <= grouped | (TARGET_LABELS if "by (" not in rule["expr"] else set())
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     assert config["rule_files"] == ["alerts.yml"]

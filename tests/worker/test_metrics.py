@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 from opentelemetry.trace import NoOpTracer
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -10,6 +11,9 @@ from models import CATALOG
 from shared.catalog import Catalog
 from shared.job import JobStatus, NewJob
 from tests.worker.conftest import Bench
+from tests.worker.engine.conftest import request
+from tests.worker.engine.faults import allocate_too_much, run_together
+from worker.engine import Engine, JobResult, ModelCache
 from worker.metrics import AttemptMetrics, EngineCollector
 from worker.pace import PaceMeter
 from worker.records import Records
@@ -78,3 +82,27 @@ def test_a_pace_is_of_what_was_done_since_the_last_look(bench: Bench, make_job: 
     assert (busy.rows_per_forward, busy.iterations_per_s) == (1, 2)
     assert busy.forward_share == pytest.approx(0.9, abs=0.4)
     assert busy.memory_bytes is not None
+
+
+def test_forwards_without_memory_are_counted_and_lower_the_cap(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, registry = models.get("demo"), CollectorRegistry()
+    predict = family.predict
+
+    def predict_few(latents: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+        if len(latents) > 2:
+            allocate_too_much()
+        return predict(latents, *inputs)
+
+    def collect(engine: Engine) -> None:
+        catalog = Catalog.load(CATALOG)
+        registry.register(EngineCollector(engine, models, catalog, device="cpu"))
+
+    monkeypatch.setattr(family, "predict", predict_few)
+    jobs = [request(steps=2, seed=seed) for seed in range(2)]
+    outcomes = run_together(models, jobs, prepare=collect)
+    assert all(isinstance(outcome, JobResult) for outcome in outcomes)
+    assert read(registry, "latentq_unfit_forwards_total", model="demo") == 1
+    (cap,) = (family for family in registry.collect() if family.name == "latentq_row_cap")
+    assert [sample.value for sample in cap.samples] == [2]

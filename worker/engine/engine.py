@@ -99,8 +99,8 @@ class Engine:
         self.costs = costs or CostModel()
         self.timings = TimeAccount(clock)
         self.tally = Tally()
-        headroom = Headroom()
-        self.batcher: Batcher[Trajectory] = Batcher(self.costs, headroom)
+        self.headroom = Headroom()
+        self.batcher: Batcher[Trajectory] = Batcher(self.costs, self.headroom)
         # Who is out of memory has another try with nobody beside on the device.
         self._company = Company()
         self._intake = Intake(
@@ -114,7 +114,7 @@ class Engine:
             self.costs,
             self.timings,
             self.tally,
-            headroom=headroom,
+            headroom=self.headroom,
             company=self._company,
         )
         self._decoder = Decoder(

@@ -143,6 +143,7 @@ class Runner:
         if not is_out_of_memory(cause):
             return self._search(step, forward, cause)
         release_memory(cause)
+        self._tally.unfit_forwards[key.model] += 1
         if forward.size == 1 or exact:
             return self._run_alone(step, forward, exact)
         self._headroom.shrink(key, forward.size)

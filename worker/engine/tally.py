@@ -12,6 +12,8 @@ class Tally:
     forwards: Counter[tuple[str, int]] = field(default_factory=Counter)
     #: Rows that only filled forwards up, by model.
     padding_rows: Counter[str] = field(default_factory=Counter)
+    #: Forwards that the device had no memory for, by model.
+    unfit_forwards: Counter[str] = field(default_factory=Counter)
     #: Steps of trajectories, by model.
     iterations: Counter[str] = field(default_factory=Counter)
     #: Prompts that were found encoded, and those that were not.
