@@ -97,6 +97,7 @@ def print_attempts(runs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         "outcome",
         "alone",
         "done",
+        "from",
         "exit reason",
     ):
         table.add_column(name, no_wrap=True)
@@ -110,6 +111,7 @@ def print_attempts(runs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
             run["outcome"] or "running",
             "yes" if run["alone"] else "",
             done,
+            "" if run["resumed_at"] is None else str(run["resumed_at"]),
             run["exit_reason"] or "",
         )
         table.add_row(*(Text(value) for value in values))

@@ -169,6 +169,8 @@ class Job:
     retry_of: str | None = None
     #: None for one that came alone.
     batch: BatchPlace | None = None
+    #: The iteration that the attempt went on from; None if it began at the beginning.
+    resumed_at: int | None = None
 
     @property
     def stamp(self) -> JobStamp:
@@ -190,6 +192,8 @@ class Attempt:
     is_alone: bool
     #: Forwards done when it ended, as far as the worker told.
     iteration: int | None
+    #: How many of them another attempt had done; None if it began at the beginning.
+    resumed_at: int | None
     #: Why the worker's process ended, where somebody knew.
     exit_reason: str | None
 
@@ -214,6 +218,8 @@ class Claim:
     deadline_at: datetime
     #: It may be what kills workers, and shall run alone.
     is_suspected: bool
+    #: If this attempt is lost as well, the job fails.
+    is_last_try: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,8 @@ class Success:
     artifacts: tuple[Artifact, ...]
     iterations: int
     execution: Mapping[str, Any]
+    #: The iteration that it went on from; None if it began at the beginning.
+    resumed_at: int | None = None
 
 
 def status_after_lost_lease(

@@ -32,6 +32,8 @@ from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
 from worker.activity import Activity, Backlog
 from worker.affinity import Affinity, Lookout
+from worker.checkpoint import LIBRARIES
+from worker.checkpoint_keeper import CheckpointKeeper
 from worker.consumer import Consumer
 from worker.costs import CostKeeper
 from worker.device import describe_device
@@ -64,7 +66,7 @@ def main(*, name: str) -> NoReturn:
     redis_url = settings.redis_url.get_secret_value()
     job_queue = JobQueue(redis_url)
     engine = Engine(
-        EngineConfig(),
+        EngineConfig(state_interval_s=settings.checkpoint_s),
         models,
         # A worker without its engine would fail every job it takes; a new process will not.
         on_crash=lambda error: watchdog.leave(_explain_crash(error)),
@@ -82,19 +84,24 @@ def main(*, name: str) -> NoReturn:
         leases, lease_s=settings.lease_s, progress=engine.progress, stop_job=engine.cancel
     )
     worker_id = f"{name}@{socket.gethostname()}:{os.getpid()}"
+    store = ObjectStore(
+        endpoint=settings.s3_endpoint,
+        public_endpoint=None,
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+    )
+    checkpoints = CheckpointKeeper(
+        store, catalog, libraries={library: version(library) for library in LIBRARIES}
+    )
     task = GenerateTask(
         identity=WorkerIdentity(name=name, process=worker_id, device=device, versions=_versions()),
         leases=leases,
         keeper=keeper,
         engine=engine,
-        store=ObjectStore(
-            endpoint=settings.s3_endpoint,
-            public_endpoint=None,
-            region=settings.s3_region,
-            bucket=settings.s3_bucket,
-            access_key=settings.s3_access_key.get_secret_value(),
-            secret_key=settings.s3_secret_key.get_secret_value(),
-        ),
+        store=store,
+        checkpoints=checkpoints,
     )
     workers = WorkerRepository(database)
 
@@ -134,7 +141,7 @@ def main(*, name: str) -> NoReturn:
     )
 
     engine.start()
-    for service in (keeper, presence, lookout, listener, backlog, shutdown, watchdog):
+    for service in (keeper, checkpoints, presence, lookout, listener, backlog, shutdown, watchdog):
         service.start()
     try:
         consumer.run(shutdown.request)
@@ -142,6 +149,7 @@ def main(*, name: str) -> NoReturn:
         for service in (listener, lookout, presence, keeper):
             service.stop()
         engine.stop()
+        checkpoints.stop()
     log.info("worker_stopped")
     # Taking torch down by the book takes seconds, out of the watchdog's sight, and helps nobody.
     os._exit({None: 1, signal.SIGINT: INTERRUPTED}.get(shutdown.asked_by, 0))

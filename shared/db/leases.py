@@ -21,6 +21,7 @@ from shared.job import (
     JobStatus,
     Lease,
     Success,
+    status_after_lost_lease,
 )
 from shared.request import GenerationRequest
 
@@ -32,6 +33,8 @@ class Beat:
     token: UUID
     #: Forwards done so far.
     iteration: int
+    #: How many of them another attempt had done; None if it began at the beginning.
+    resumed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class LeaseRepository:
                 started_at=sa.func.now(),
                 attempt=jobs.c.attempt + 1,
                 iteration=0,
+                resumed_at=None,
                 lease_token=token,
                 lease_until=sa.func.now() + self._lease,
             )
@@ -87,6 +91,7 @@ class LeaseRepository:
                 jobs.c.attempt,
                 jobs.c.deadline_at,
                 jobs.c.lost_leases,
+                jobs.c.lost_alone,
             )
         )
         with self._engine.begin() as connection:
@@ -109,6 +114,7 @@ class LeaseRepository:
             request=GenerationRequest.model_validate(row.request),
             deadline_at=row.deadline_at,
             is_suspected=row.lost_leases >= SUSPECTED_AFTER,
+            is_last_try=_is_last_try(row),
         )
 
     def decline(self, job_id: str) -> bool:
@@ -151,18 +157,21 @@ class LeaseRepository:
 
     def beat(self, beats: Iterable[Beat]) -> BeatAnswer:
         """Prolong the leases of a whole process and write its progress in one statement."""
-        tokens, iterations = [], []
-        for beat in beats:
-            tokens.append(beat.token)
-            iterations.append(beat.iteration)
+        told = list(beats)
         news = sa.func.unnest(
-            sa.cast(tokens, ARRAY(sa.Uuid)), sa.cast(iterations, ARRAY(sa.Integer))
-        ).table_valued("token", "iteration", name="news")
+            sa.cast([beat.token for beat in told], ARRAY(sa.Uuid)),
+            sa.cast([beat.iteration for beat in told], ARRAY(sa.Integer)),
+            sa.cast([beat.resumed_at for beat in told], ARRAY(sa.Integer)),
+        ).table_valued("token", "iteration", "resumed_at", name="news")
         news = news.render_derived()
         statement = (
             jobs.update()
             .where(jobs.c.lease_token == news.c.token, jobs.c.status == JobStatus.RUNNING)
-            .values(lease_until=sa.func.now() + self._lease, iteration=news.c.iteration)
+            .values(
+                lease_until=sa.func.now() + self._lease,
+                iteration=news.c.iteration,
+                resumed_at=news.c.resumed_at,
+            )
             .returning(jobs.c.lease_token, jobs.c.cancel_requested_at.is_not(None).label("cancel"))
         )
         with self._engine.begin() as connection:
@@ -177,6 +186,7 @@ class LeaseRepository:
         changes = {
             "status": JobStatus.SUCCEEDED,
             "iteration": success.iterations,
+            "resumed_at": success.resumed_at,
             "execution": dict(success.execution),
         }
         rows = [artifact_values(lease.job_id, artifact) for artifact in success.artifacts]
@@ -268,19 +278,35 @@ def _end(
         jobs.c.lease_token == lease.token,
     )
     before = sa.select(jobs.c.id, jobs.c.iteration).where(*is_held).with_for_update().subquery()
+    far = sa.func.greatest(before.c.iteration, jobs.c.iteration)
     statement = (
         jobs.update()
         .where(jobs.c.id == before.c.id, *is_held)
         .values({"finished_at": sa.func.now(), "lease_token": None, "lease_until": None} | changes)
-        # The job begins anew; the attempt remembers how far it came.
-        .returning(sa.func.greatest(before.c.iteration, jobs.c.iteration))
+        # The job begins anew; the attempt remembers how far it came, and from where.
+        .returning(far.label("iteration"), jobs.c.resumed_at)
     )
-    iteration = connection.execute(statement).scalar_one_or_none()
-    if iteration is None:
+    row = connection.execute(statement).one_or_none()
+    if row is None:
         return False
     connection.execute(
         attempts.update()
         .where(attempts.c.job_id == lease.job_id, attempts.c.attempt == lease.attempt)
-        .values(ended_at=sa.func.now(), outcome=outcome, iteration=iteration)
+        .values(
+            ended_at=sa.func.now(),
+            outcome=outcome,
+            iteration=row.iteration,
+            resumed_at=row.resumed_at,
+        )
     )
     return True
+
+
+def _is_last_try(row: sa.Row[Any]) -> bool:
+    """Tell whether a job fails if this attempt is lost, which is alone if it is suspected."""
+    after = status_after_lost_lease(
+        lost_leases=row.lost_leases + 1,
+        lost_alone=row.lost_alone + (row.lost_leases >= SUSPECTED_AFTER),
+        cancel_requested=False,
+    )
+    return after is JobStatus.FAILED

@@ -5,6 +5,7 @@ from worker.engine.engine import Engine
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import DeviceLost, EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.source import SourceImage
+from worker.engine.state import JobState, StateMisfit
 
 __all__ = [
     "DeviceLost",
@@ -14,6 +15,8 @@ __all__ = [
     "ImageOutput",
     "JobCanceled",
     "JobResult",
+    "JobState",
     "ModelCache",
     "SourceImage",
+    "StateMisfit",
 ]
