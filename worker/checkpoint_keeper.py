@@ -205,5 +205,3 @@ class CheckpointKeeper:
         except Exception:
             # The job is as well as it would be without.
             log.warning("checkpoint_not_stored", exc_info=True)
-        else:
-            log.debug("checkpoint_stored", iteration=state.iteration, num_bytes=len(data))
