@@ -48,6 +48,7 @@ def list_attempts(
                 alone=attempt.is_alone,
                 iteration=attempt.iteration,
                 iterations=job.request.iterations,
+                resumed_at=attempt.resumed_at,
                 exit_reason=attempt.exit_reason,
             )
             for attempt in services.jobs.attempts(caller.tenant, job.id)

@@ -6,6 +6,7 @@ exercised by many workers on a machine that could not run one model fast enough.
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,20 +29,25 @@ class SimulatedDevice:
 
     #: How long a forward takes, however many rows it has.
     step_s: float
+    #: A file that grows by a byte with each forward.
+    tally: Path | None = None
 
     def __call__(self, spec: ModelSpec, device: str) -> "SimulatedModel":
         """Make a model."""
-        return SimulatedModel(spec, device, self.step_s)
+        return SimulatedModel(spec, device, self.step_s, tally=self.tally)
 
 
 class SimulatedModel:
     """A family's interface without weights; what it draws is one flat color for each seed."""
 
-    def __init__(self, spec: ModelSpec, device: str, step_s: float) -> None:
+    def __init__(
+        self, spec: ModelSpec, device: str, step_s: float, *, tally: Path | None = None
+    ) -> None:
         self.spec = spec
         self.device = torch.device(device)
         self.scheduler = load_native(spec.path)
         self._step_s = step_s
+        self._tally = tally
 
     def encode(self, _prompt: str) -> Tensor:
         """Return [1, T, D]."""
@@ -56,6 +62,9 @@ class SimulatedModel:
     def predict(self, latents: Tensor, _timesteps: Tensor, _prompt_embeds: Tensor) -> Tensor:
         """Take the time of a forward; predicts no noise. [B, C, h, w]"""
         time.sleep(self._step_s)
+        if self._tally is not None:
+            with self._tally.open("ab") as file:
+                file.write(b".")
         return torch.zeros_like(latents)
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
@@ -66,11 +75,14 @@ class SimulatedModel:
         return np.full((height, width, 3), level, dtype=np.uint8)
 
 
-def run_worker(name: str, step_s: float) -> None:
-    """Run a worker whose device is simulated, for the whole life of this process."""
+def run_worker(name: str, step_s: float, tally: Path | None = None) -> None:
+    """Run a worker whose device is simulated, for the whole life of this process.
+
+    `tally` is a file that grows by a byte with each forward.
+    """
     # A worker offers no choice of family, since none of its users has one.
     model_cache._FAMILIES = dict.fromkeys(
         model_cache._FAMILIES,
-        SimulatedDevice(step_s),  # type: ignore[arg-type]
+        SimulatedDevice(step_s, tally),  # type: ignore[arg-type]
     )
     worker.main.main(name=name)

@@ -90,7 +90,17 @@ def print_attempts(runs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         print_json(runs)
         return
     table = Table(box=None, header_style="bold")
-    for name in ("run", "worker", "started", "took", "outcome", "alone", "done", "exit reason"):
+    for name in (
+        "run",
+        "worker",
+        "started",
+        "took",
+        "outcome",
+        "alone",
+        "from",
+        "done",
+        "exit reason",
+    ):
         table.add_column(name, overflow="fold")
     for run in runs:
         started = datetime.fromisoformat(run["started_at"])
@@ -105,6 +115,7 @@ def print_attempts(runs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
             took,
             run["outcome"] or "running",
             "yes" if run["alone"] else "",
+            "" if run["resumed_at"] is None else str(run["resumed_at"]),
             done,
             run["exit_reason"] or "",
         )

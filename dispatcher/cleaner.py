@@ -5,7 +5,13 @@ import structlog
 from shared.db.deletions import DeletionRepository
 from shared.db.retention import RetentionRepository
 from shared.errors import StorageUnavailable
-from shared.storage import ObjectStore, incoming_key, results_prefix, upload_key
+from shared.storage import (
+    ObjectStore,
+    checkpoints_prefix,
+    incoming_key,
+    results_prefix,
+    upload_key,
+)
 
 #: Pause between two rounds, in seconds.
 INTERVAL_S = 5.0
@@ -71,7 +77,8 @@ class Cleaner:
             job_id = self._deletions.take_due(retry_after_s=RETRY_AFTER_S)
             if job_id is None:
                 return
-            self._store.delete_prefix(results_prefix(job_id))
+            for prefix in (results_prefix(job_id), checkpoints_prefix(job_id)):
+                self._store.delete_prefix(prefix)
             self._deletions.finish(job_id)
             log.info("results_deleted", job_id=job_id)
 

@@ -20,6 +20,12 @@ class CrashPoint(StrEnum):
     AFTER_DISPATCH = "after_dispatch"
     #: The worker holds the lease and has done nothing.
     AFTER_CLAIM = "after_claim"
+    #: A state of the job was written down, the store has not seen it.
+    BEFORE_CHECKPOINT_UPLOAD = "before_checkpoint_upload"
+    #: The store holds it beside the one before it.
+    AFTER_CHECKPOINT_UPLOAD = "after_checkpoint_upload"
+    #: The worker has read the state that the job goes on from, and done nothing with it.
+    AFTER_CHECKPOINT_READ = "after_checkpoint_read"
     #: The outputs are in the store, the row does not tell of them.
     AFTER_UPLOAD = "after_upload"
     #: The row would tell of them, if it were committed.

@@ -171,6 +171,8 @@ class Job:
     retry_of: str | None = None
     #: None for one that came alone.
     batch: BatchPlace | None = None
+    #: The iteration that the attempt went on from; None if it began at the beginning.
+    resumed_at: int | None = None
 
     @property
     def stamp(self) -> JobStamp:
@@ -192,6 +194,8 @@ class Attempt:
     is_alone: bool
     #: Forwards done when it ended, as far as the worker told.
     iteration: int | None
+    #: How many of them another attempt had done; None if it began at the beginning.
+    resumed_at: int | None
     #: Why the worker's process ended, where somebody knew.
     exit_reason: str | None
 
@@ -220,6 +224,8 @@ class Claim:
     waited_s: float = 0.0
     #: What spans of it continue; None where nobody traced its submission.
     traceparent: str | None = None
+    #: If this attempt is lost as well, the job fails.
+    is_last_try: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +235,8 @@ class Success:
     artifacts: tuple[Artifact, ...]
     iterations: int
     execution: Mapping[str, Any]
+    #: The iteration that it went on from; None if it began at the beginning.
+    resumed_at: int | None = None
 
 
 def status_after_lost_lease(

@@ -113,7 +113,11 @@ class ErrorBody(BaseModel):
 
 
 class ExecutionBody(BaseModel):
-    """What the result depends on besides its request."""
+    """What the result depends on besides its request.
+
+    `resumed_at` is the iteration that the last attempt went on from, null if it began at the
+    beginning.
+    """
 
     worker: str
     device: str
@@ -173,7 +177,11 @@ class JobBody(BaseModel):
 
 
 class AttemptBody(BaseModel):
-    """One run of a job; `iteration` is how far it came, `exit_reason` why its worker ended."""
+    """One run of a job; `exit_reason` is why its worker ended.
+
+    `iteration` is how far it came, `resumed_at` the iteration of an earlier attempt that it went on
+    from.
+    """
 
     attempt: int
     worker: str
@@ -183,6 +191,7 @@ class AttemptBody(BaseModel):
     alone: bool
     iteration: int | None
     iterations: int
+    resumed_at: int | None
     exit_reason: str | None
 
 
@@ -297,12 +306,15 @@ def _eta_s(job: Job, now: datetime) -> float | None:
     """Predict the rest of a run from its pace so far, and from its cost before it has one."""
     if job.status is not JobStatus.RUNNING or job.started_at is None:
         return None
-    if job.iteration == 0:
-        return show_s(job.predicted_s)
+    iterations = job.request.iterations
+    left = iterations - job.iteration
+    # What another attempt has done says nothing of this one's pace.
+    seen = job.iteration - (job.resumed_at or 0)
+    if seen <= 0:
+        return None if job.predicted_s is None else show_s(job.predicted_s * left / iterations)
     # The database set the start: this clock may stand a little before it.
     elapsed_s = max((now - job.started_at).total_seconds(), 0.0)
-    seen, iterations = job.iteration, job.request.iterations
     if job.predicted_s is not None:
         elapsed_s += PREDICTION_WEIGHT * job.predicted_s / iterations
         seen += PREDICTION_WEIGHT
-    return round(elapsed_s / seen * (iterations - job.iteration), 1)
+    return round(elapsed_s / seen * left, 1)

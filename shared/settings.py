@@ -165,6 +165,8 @@ class WorkerSettings(
     worker_slots: int = Field(default=8, ge=1, le=256)
     #: How long a worker may be silent before its jobs run elsewhere, in seconds.
     lease_s: float = Field(default=15.0, ge=1.0, le=600.0)
+    #: How often the state of running jobs is stored, in seconds: what a crash costs at most.
+    checkpoint_s: float = Field(default=5.0, ge=0.1, le=3600.0)
     #: How long a worker has to leave after SIGTERM, in seconds.
     grace_s: float = Field(default=8.0, ge=1.0, le=600.0)
     #: How long one forward may take before the worker ends itself, in seconds.

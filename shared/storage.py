@@ -1,4 +1,4 @@
-"""The S3-compatible store of results and uploads. The only place that knows boto3."""
+"""The S3-compatible store of results, uploads and checkpoints. The only place that knows boto3."""
 
 import hashlib
 import io
@@ -32,8 +32,11 @@ PAGE_SIZE = 1000
 _CHUNK_BYTES = 1024 * 1024
 #: What the keys of all outputs begin with.
 RESULTS_PREFIX = "results/"
+#: And those of the states of running jobs.
+CHECKPOINTS_PREFIX = "checkpoints/"
 _UUID = "-".join(rf"[0-9a-f]{{{length}}}" for length in (8, 4, 4, 4, 12))
-_ARTIFACT_KEY = re.compile(rf"{RESULTS_PREFIX}([^/]+)/\d+-({_UUID})/.+")
+_ATTEMPT_KEY = re.compile(rf"(?:{RESULTS_PREFIX}|{CHECKPOINTS_PREFIX})([^/]+)/(\d+)-({_UUID})/(.+)")
+_CHECKPOINT_NAME = re.compile(r"(\d+)\.safetensors")
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
@@ -46,15 +49,32 @@ def artifact_key(job_id: str, *, attempt: int, token: UUID, index: int, extensio
     return f"{results_prefix(job_id)}{attempt}-{token}/{index}.{extension}"
 
 
-def parse_artifact_key(key: str) -> tuple[str, UUID] | None:
-    """Tell which job and which lease an output is of; None if the key is none of an output."""
-    match = _ARTIFACT_KEY.fullmatch(key)
-    return None if match is None else (match[1], UUID(match[2]))
+def checkpoint_key(job_id: str, *, attempt: int, token: UUID, iteration: int) -> str:
+    """Name the object of a state: no attempt writes where another one does."""
+    return f"{checkpoints_prefix(job_id)}{attempt}-{token}/{iteration}.safetensors"
+
+
+def parse_attempt_key(key: str) -> tuple[str, UUID] | None:
+    """Tell which job and lease an output or a state is of; None if the key is none of either."""
+    match = _ATTEMPT_KEY.fullmatch(key)
+    return None if match is None else (match[1], UUID(match[3]))
+
+
+def parse_checkpoint_key(key: str) -> tuple[int, int] | None:
+    """Tell which attempt and iteration a state is of; None if the key is none of a state."""
+    match = _ATTEMPT_KEY.fullmatch(key)
+    name = match and _CHECKPOINT_NAME.fullmatch(match[4])
+    return (int(match[2]), int(name[1])) if match and name else None
 
 
 def results_prefix(job_id: str) -> str:
-    """Name what all objects of a job begin with, whichever attempt wrote them."""
+    """Name what all outputs of a job begin with, whichever attempt wrote them."""
     return f"{RESULTS_PREFIX}{job_id}/"
+
+
+def checkpoints_prefix(job_id: str) -> str:
+    """Name what all states of a job begin with, whichever attempt wrote them."""
+    return f"{CHECKPOINTS_PREFIX}{job_id}/"
 
 
 def upload_key(tenant: str, upload_id: str) -> str:
@@ -198,6 +218,18 @@ class ObjectStore:
         found = answer.get("Contents", [])
         objects = [StoredObject(entry["Key"], entry["LastModified"]) for entry in found]
         return objects, answer.get("NextContinuationToken")
+
+    def list_all(self, prefix: str) -> list[StoredObject]:
+        """List all objects whose key begins with a prefix.
+
+        Raises:
+            StorageUnavailable: The store does not answer.
+        """
+        objects, place = self.list_page(prefix)
+        while place is not None:
+            more, place = self.list_page(prefix, place=place)
+            objects += more
+        return objects
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete up to 1,000 objects; one that is not there is no error.

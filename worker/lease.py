@@ -27,6 +27,8 @@ class _Held:
     confirmed_at: float
     is_lost: bool = False
     is_canceled: bool = False
+    #: The iteration that it goes on from; None if it began at the beginning.
+    resumed_at: int | None = None
 
 
 class LeaseKeeper:
@@ -82,6 +84,12 @@ class LeaseKeeper:
             self._held.pop(lease.token, None)
             self._last_iterations.pop(lease.token, None)
 
+    def resume(self, lease: Lease, iteration: int | None) -> None:
+        """Tell from which iteration a job goes on, with the next heartbeat."""
+        with self._lock:
+            if (held := self._held.get(lease.token)) is not None:
+                held.resumed_at = iteration
+
     def is_lost(self, lease: Lease) -> bool:
         """Tell whether the right to run this attempt is gone, or may be."""
         with self._lock:
@@ -117,7 +125,7 @@ class LeaseKeeper:
         progress = self._progress()
         with self._lock:
             beats = [
-                Beat(token, self._iteration(held.lease, progress))
+                Beat(token, self._iteration(held, progress), held.resumed_at)
                 for token, held in self._held.items()
                 if not held.is_lost
             ]
@@ -164,9 +172,10 @@ class LeaseKeeper:
         for lease in canceled:
             self.cancel(lease.job_id)
 
-    def _iteration(self, lease: Lease, progress: Mapping[str, int]) -> int:
+    def _iteration(self, held: _Held, progress: Mapping[str, int]) -> int:
         """Return how far a job is; one that the engine is done with stays where it was."""
-        return progress.get(lease.job_id, self._last_iterations.get(lease.token, 0))
+        seen = self._last_iterations.get(held.lease.token, 0)
+        return max(progress.get(held.lease.job_id, seen), held.resumed_at or 0)
 
     def _is_due(self) -> bool:
         if self._clock() - self._last_beat_at >= self._lease_s / 3:
@@ -174,7 +183,7 @@ class LeaseKeeper:
         progress = self._progress()
         with self._lock:
             return any(
-                self._iteration(held.lease, progress) != self._last_iterations.get(token, 0)
+                self._iteration(held, progress) != self._last_iterations.get(token, 0)
                 for token, held in self._held.items()
             )
 

@@ -34,6 +34,8 @@ from shared.telemetry import configure_logging
 from shared.tracing import start_tracing, trace_store
 from worker.activity import Activity, Backlog
 from worker.affinity import Affinity, Lookout
+from worker.checkpoint import LIBRARIES
+from worker.checkpoint_keeper import CheckpointKeeper
 from worker.consumer import Consumer
 from worker.costs import CostKeeper
 from worker.device import describe_device
@@ -69,7 +71,7 @@ def main(*, name: str) -> NoReturn:
     redis_url = settings.redis_url.get_secret_value()
     job_queue = JobQueue(redis_url)
     engine = Engine(
-        EngineConfig(),
+        EngineConfig(state_interval_s=settings.checkpoint_s),
         models,
         # A worker without its engine would fail every job it takes; a new process will not.
         on_crash=lambda error: watchdog.leave(_explain_crash(error)),
@@ -91,6 +93,9 @@ def main(*, name: str) -> NoReturn:
     traces = start_tracing("worker", is_wanted=settings.wants_traces)
     trace_store(traces.tracer, store)
     worker_id = f"{name}@{socket.gethostname()}:{os.getpid()}"
+    checkpoints = CheckpointKeeper(
+        store, catalog, libraries={library: version(library) for library in LIBRARIES}
+    )
     task = GenerateTask(
         identity=WorkerIdentity(name=name, process=worker_id, device=device, versions=_versions()),
         leases=leases,
@@ -98,6 +103,7 @@ def main(*, name: str) -> NoReturn:
         engine=engine,
         store=store,
         records=Records(AttemptMetrics(registry), traces.tracer, worker=name),
+        checkpoints=checkpoints,
     )
     workers = WorkerRepository(database)
 
@@ -145,7 +151,7 @@ def main(*, name: str) -> NoReturn:
     )
 
     engine.start()
-    for service in (keeper, presence, lookout, listener, backlog, shutdown, watchdog):
+    for service in (keeper, checkpoints, presence, lookout, listener, backlog, shutdown, watchdog):
         service.start()
     try:
         consumer.run(shutdown.request)
@@ -153,6 +159,7 @@ def main(*, name: str) -> NoReturn:
         for service in (listener, lookout, presence, keeper):
             service.stop()
         engine.stop()
+        checkpoints.stop()
     traces.close()
     log.info("worker_stopped")
     # Taking torch down by the book takes seconds, out of the watchdog's sight, and helps nobody.

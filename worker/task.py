@@ -30,6 +30,7 @@ from shared.storage import ObjectStore, artifact_key, upload_key
 from shared.vocab import Determinism
 from worker.activity import Activity
 from worker.artifact import ImageFile, encode_image
+from worker.checkpoint_keeper import CheckpointKeeper
 from worker.company import Company
 from worker.engine import (
     Engine,
@@ -37,7 +38,9 @@ from worker.engine import (
     ImageOutput,
     JobCanceled,
     JobResult,
+    JobState,
     SourceImage,
+    StateMisfit,
 )
 from worker.input_image import decode_image, decode_mask
 from worker.lease import LeaseKeeper
@@ -76,7 +79,7 @@ class WorkerIdentity:
 class GenerateTask:
     """Run one job from claim to finish; called by Celery in one of its threads."""
 
-    def __init__(  # noqa: PLR0913 - all that a run has to do with
+    def __init__(  # noqa: PLR0913 - one for each part that it joins
         self,
         *,
         identity: WorkerIdentity,
@@ -84,6 +87,7 @@ class GenerateTask:
         keeper: LeaseKeeper,
         engine: Engine,
         store: ObjectStore,
+        checkpoints: CheckpointKeeper,
         records: Records | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,6 +99,7 @@ class GenerateTask:
         self._keeper = keeper
         self._engine = engine
         self._store = store
+        self._checkpoints = checkpoints
         self._clock = clock
         self._company = Company()
         self._draining = threading.Event()
@@ -153,19 +158,23 @@ class GenerateTask:
 
     def _run_kept(self, claim: Claim) -> None:
         lease = claim.lease
+        has_ended = False
         with self._records.attempt(claim):
             try:
-                self._run_claimed(claim)
+                self._checkpoints.hold(claim)
+                has_ended = self._run_claimed(claim)
             finally:
                 self._keeper.drop(lease)
+                self._checkpoints.drop(lease, has_ended=has_ended)
 
-    def _run_claimed(self, claim: Claim) -> None:
+    def _run_claimed(self, claim: Claim) -> bool:
+        """Run a job to the end of this attempt; returns whether that was the job's own end."""
         lease = claim.lease
         try:
             self._check(lease)
             # The lease may have run out while others ended.
             if claim.is_suspected and not self._leases.begin_alone(lease):
-                return
+                return False
             result = self._generate(claim)
             with self._records.upload():
                 success = self._store_result(claim, result)
@@ -173,45 +182,68 @@ class GenerateTask:
             self._check(lease)
         except LeaseLost:
             self._records.note_discarded()
+            return False
         except JobCanceled:
             # The engine was told to stop: by the owner, or by the keeper whose lease is gone.
-            if self._keeper.is_lost(lease):
-                self._finish("job_handed_back", lambda: self._leases.release(lease))
-            else:
-                self._finish("job_canceled", lambda: self._leases.cancel(lease))
-        except EngineStopped:
+            if not self._keeper.is_lost(lease):
+                return self._finish("job_canceled", lambda: self._leases.cancel(lease))
             self._finish("job_handed_back", lambda: self._leases.release(lease))
+            return False
+        except EngineStopped as stopped:
+            self._checkpoints.save(lease, stopped.state)
+            self._finish("job_handed_back", lambda: self._leases.release(lease))
+            return False
         except StorageUnavailable as error:
             message = error.detail
             log.warning("store_away", detail=message)
             self._finish("job_put_off", lambda: self._leases.put_off(lease, message))
+            return False
         except JobError as error:
             code, message = error.job_code, error.detail
             self._records.note_error(code)
             log.warning("job_error", code=code, exc_info=error.__cause__)
-            self._finish("job_failed", lambda: self._leases.fail(lease, code, message))
+            return self._finish("job_failed", lambda: self._leases.fail(lease, code, message))
         except Exception:
             self._records.note_error(ErrorCode.INTERNAL)
             log.exception("job_error", code=ErrorCode.INTERNAL)
             message = "the worker met an internal error; its log tells more under the job's id"
-            self._finish(
+            return self._finish(
                 "job_failed", lambda: self._leases.fail(lease, ErrorCode.INTERNAL, message)
             )
         else:
-            self._finish("job_succeeded", lambda: self._leases.succeed(lease, success))
+            return self._finish("job_succeeded", lambda: self._leases.succeed(lease, success))
 
     def _generate(self, claim: Claim) -> JobResult:
-        """Have the engine run a job.
+        """Have the engine run a job, on from where another attempt has left it if that can be.
 
         Raises:
             JobCanceled: Its owner cancels it, or the lease is gone.
             EngineStopped: The worker is leaving.
             JobError: It failed.
         """
-        lease = claim.lease
         source = self._read_source(claim)
-        future = self._engine.submit(lease.job_id, claim.request, source, tenant=claim.tenant)
-        if self._keeper.is_canceled(lease):  # before the engine knew the job
+        state = self._checkpoints.find(claim)
+        if state is not None:
+            try:
+                return self._run_in_engine(claim, source, state)
+            except StateMisfit as misfit:
+                log.warning("job_starts_over", why=str(misfit))
+        return self._run_in_engine(claim, source, None)
+
+    def _run_in_engine(
+        self, claim: Claim, source: SourceImage | None, state: JobState | None
+    ) -> JobResult:
+        lease = claim.lease
+        self._keeper.resume(lease, None if state is None else state.iteration)
+        future = self._engine.submit(
+            lease.job_id,
+            claim.request,
+            source,
+            tenant=claim.tenant,
+            state=state,
+            on_state=partial(self._checkpoints.take, lease),
+        )
+        if self._shall_stop(lease):  # since before the engine knew the job
             self._engine.cancel(lease.job_id)
         result = future.result()
         self._records.note_stages(result)
@@ -318,6 +350,7 @@ class GenerateTask:
             artifacts=tuple(artifacts),
             iterations=result.iterations,
             execution=self._describe(claim, result),
+            resumed_at=result.resumed_at,
         )
 
     def _encode(self, output: ImageOutput, request: GenerationRequest) -> ImageFile:
@@ -341,14 +374,15 @@ class GenerateTask:
             "mean_rows": round(result.mean_rows, 3),
             "device_options": dict(result.device_options),
             "decoder_tiles": max(output.tiles for output in result.outputs),
-            "resumed_at": None,
+            "resumed_at": result.resumed_at,
             "versions": dict(self._identity.versions),
         }
 
-    def _finish(self, event: str, end: Callable[[], bool]) -> None:
-        """End the attempt in SQL, however long that takes; a lost lease makes it a no-op.
+    def _finish(self, event: str, end: Callable[[], bool]) -> bool:
+        """End the attempt in SQL, however long that takes; returns whether it did.
 
-        A statement whose answer was lost finds on its second try that it had been carried out.
+        A lost lease makes it a no-op. A statement whose answer was lost finds on its second try
+        that it had been carried out.
         """
         for attempt in stamina.retry_context(
             DATABASE_AWAY, attempts=None, timeout=DATABASE_PATIENCE_S
@@ -356,5 +390,7 @@ class GenerateTask:
             with attempt:
                 if end():
                     self._records.note_end(event)
-                else:
-                    self._records.note_discarded()
+                    return True
+                self._records.note_discarded()
+                return False
+        raise AssertionError("the last try either returns or raises")

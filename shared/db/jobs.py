@@ -146,6 +146,7 @@ class JobRepository:
                     outcome=row.outcome and AttemptOutcome(row.outcome),
                     is_alone=row.is_alone,
                     iteration=row.iteration,
+                    resumed_at=row.resumed_at,
                     exit_reason=row.exit_reason,
                 )
                 for row in connection.execute(query)

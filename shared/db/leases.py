@@ -22,6 +22,7 @@ from shared.job import (
     JobStatus,
     Lease,
     Success,
+    status_after_lost_lease,
 )
 from shared.request import GenerationRequest
 
@@ -33,6 +34,8 @@ class Beat:
     token: UUID
     #: Forwards done so far.
     iteration: int
+    #: How many of them another attempt had done; None if it began at the beginning.
+    resumed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class LeaseRepository:
                 started_at=sa.func.now(),
                 attempt=jobs.c.attempt + 1,
                 iteration=0,
+                resumed_at=None,
                 lease_token=token,
                 lease_until=sa.func.now() + self._lease,
             )
@@ -90,6 +94,7 @@ class LeaseRepository:
                 jobs.c.lost_leases,
                 jobs.c.traceparent,
                 WAITED_S.label("waited_s"),
+                jobs.c.lost_alone,
             )
         )
         with self._engine.begin() as connection:
@@ -114,6 +119,7 @@ class LeaseRepository:
             is_suspected=row.lost_leases >= SUSPECTED_AFTER,
             waited_s=max(float(row.waited_s), 0.0),
             traceparent=row.traceparent,
+            is_last_try=_is_last_try(row),
         )
 
     def decline(self, job_id: str) -> bool:
@@ -156,18 +162,21 @@ class LeaseRepository:
 
     def beat(self, beats: Iterable[Beat]) -> BeatAnswer:
         """Prolong the leases of a whole process and write its progress in one statement."""
-        tokens, iterations = [], []
-        for beat in beats:
-            tokens.append(beat.token)
-            iterations.append(beat.iteration)
+        told = list(beats)
         news = sa.func.unnest(
-            sa.cast(tokens, ARRAY(sa.Uuid)), sa.cast(iterations, ARRAY(sa.Integer))
-        ).table_valued("token", "iteration", name="news")
+            sa.cast([beat.token for beat in told], ARRAY(sa.Uuid)),
+            sa.cast([beat.iteration for beat in told], ARRAY(sa.Integer)),
+            sa.cast([beat.resumed_at for beat in told], ARRAY(sa.Integer)),
+        ).table_valued("token", "iteration", "resumed_at", name="news")
         news = news.render_derived()
         statement = (
             jobs.update()
             .where(jobs.c.lease_token == news.c.token, jobs.c.status == JobStatus.RUNNING)
-            .values(lease_until=sa.func.now() + self._lease, iteration=news.c.iteration)
+            .values(
+                lease_until=sa.func.now() + self._lease,
+                iteration=news.c.iteration,
+                resumed_at=news.c.resumed_at,
+            )
             .returning(jobs.c.lease_token, jobs.c.cancel_requested_at.is_not(None).label("cancel"))
         )
         with self._engine.begin() as connection:
@@ -182,6 +191,7 @@ class LeaseRepository:
         changes = {
             "status": JobStatus.SUCCEEDED,
             "iteration": success.iterations,
+            "resumed_at": success.resumed_at,
             "execution": dict(success.execution),
         }
         rows = [artifact_values(lease.job_id, artifact) for artifact in success.artifacts]
@@ -273,19 +283,35 @@ def _end(
         jobs.c.lease_token == lease.token,
     )
     before = sa.select(jobs.c.id, jobs.c.iteration).where(*is_held).with_for_update().subquery()
+    far = sa.func.greatest(before.c.iteration, jobs.c.iteration)
     statement = (
         jobs.update()
         .where(jobs.c.id == before.c.id, *is_held)
         .values({"finished_at": sa.func.now(), "lease_token": None, "lease_until": None} | changes)
-        # The job begins anew; the attempt remembers how far it came.
-        .returning(sa.func.greatest(before.c.iteration, jobs.c.iteration))
+        # The job begins anew; the attempt remembers how far it came, and from where.
+        .returning(far.label("iteration"), jobs.c.resumed_at)
     )
-    iteration = connection.execute(statement).scalar_one_or_none()
-    if iteration is None:
+    row = connection.execute(statement).one_or_none()
+    if row is None:
         return False
     connection.execute(
         attempts.update()
         .where(attempts.c.job_id == lease.job_id, attempts.c.attempt == lease.attempt)
-        .values(ended_at=sa.func.now(), outcome=outcome, iteration=iteration)
+        .values(
+            ended_at=sa.func.now(),
+            outcome=outcome,
+            iteration=row.iteration,
+            resumed_at=row.resumed_at,
+        )
     )
     return True
+
+
+def _is_last_try(row: sa.Row[Any]) -> bool:
+    """Tell whether a job fails if this attempt is lost, which is alone if it is suspected."""
+    after = status_after_lost_lease(
+        lost_leases=row.lost_leases + 1,
+        lost_alone=row.lost_alone + (row.lost_leases >= SUSPECTED_AFTER),
+        cancel_requested=False,
+    )
+    return after is JobStatus.FAILED

@@ -85,6 +85,7 @@ class RescueRepository:
                         ended_at=sa.func.now(),
                         outcome=AttemptOutcome.FAILED,
                         iteration=jobs.c.iteration,
+                        resumed_at=jobs.c.resumed_at,
                     )
                 )
         return ids
@@ -112,5 +113,10 @@ class RescueRepository:
         connection.execute(
             attempts.update()
             .where(attempts.c.job_id == row.id, attempts.c.attempt == row.attempt)
-            .values(ended_at=sa.func.now(), outcome=AttemptOutcome.LOST, iteration=row.iteration)
+            .values(
+                ended_at=sa.func.now(),
+                outcome=AttemptOutcome.LOST,
+                iteration=row.iteration,
+                resumed_at=row.resumed_at,
+            )
         )

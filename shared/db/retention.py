@@ -151,24 +151,24 @@ class RetentionRepository:
         alive keeps its results however old they are, and so does a job that this database has
         never seen: another one may use the same bucket.
         """
-        found = sa.func.unnest(
-            sa.cast([result.key for result in results], ARRAY(sa.Text)),
-            sa.cast([result.job_id for result in results], ARRAY(sa.Text)),
-            sa.cast([result.token for result in results], ARRAY(sa.Uuid)),
-            sa.cast([r.modified_at for r in results], ARRAY(sa.TIMESTAMP(timezone=True))),
-        ).table_valued("key", "job_id", "token", "modified_at", name="found")
-        found = found.render_derived()
-        is_known = sa.exists().where(transitions.c.job_id == found.c.job_id)
+        found = _table_of(results)
         is_kept = sa.exists().where(
             attempts.c.job_id == found.c.job_id,
             attempts.c.token == found.c.token,
             sa.or_(attempts.c.ended_at.is_(None), attempts.c.outcome == AttemptOutcome.SUCCEEDED),
         )
-        query = sa.select(found.c.key).where(
-            found.c.modified_at < _ago(older_than_s), is_known, ~is_kept
+        return self._find(found, is_kept, older_than_s=older_than_s)
+
+    def find_useless(self, states: Sequence[StoredResult], *, older_than_s: float) -> list[str]:
+        """Return the keys of those states whose job has ended or is gone: nobody goes on from them.
+
+        A job that this database has never seen keeps its states.
+        """
+        found = _table_of(states)
+        is_kept = sa.exists().where(
+            jobs.c.id == found.c.job_id, jobs.c.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
         )
-        with self._engine.connect() as connection:
-            return list(connection.scalars(query))
+        return self._find(found, is_kept, older_than_s=older_than_s)
 
     def forget_silent(self, *, silent_for_s: float) -> list[str]:
         """Delete the rows of workers and dispatchers that were silent for so long; returns ids."""
@@ -182,6 +182,33 @@ class RetentionRepository:
                     .returning(table.c.id)
                 )
             ]
+
+    def _find(
+        self,
+        found: sa.TableValuedAlias,
+        is_kept: sa.ColumnElement[bool],
+        *,
+        older_than_s: float,
+    ) -> list[str]:
+        is_known = sa.exists().where(transitions.c.job_id == found.c.job_id)
+        query = sa.select(found.c.key).where(
+            found.c.modified_at < _ago(older_than_s), is_known, ~is_kept
+        )
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
+
+def _table_of(objects: Sequence[StoredResult]) -> sa.TableValuedAlias:
+    return (
+        sa.func.unnest(
+            sa.cast([one.key for one in objects], ARRAY(sa.Text)),
+            sa.cast([one.job_id for one in objects], ARRAY(sa.Text)),
+            sa.cast([one.token for one in objects], ARRAY(sa.Uuid)),
+            sa.cast([one.modified_at for one in objects], ARRAY(sa.TIMESTAMP(timezone=True))),
+        )
+        .table_valued("key", "job_id", "token", "modified_at", name="found")
+        .render_derived()
+    )
 
 
 def _ago(seconds: float) -> sa.ColumnElement[datetime]:

@@ -40,6 +40,7 @@ def read_job(row: sa.Row[Any], job_artifacts: Iterable[Artifact] = ()) -> Job:
         webhook=row.webhook and _read_webhook(row.webhook),
         retry_of=row.retry_of,
         batch=row.batch_id and BatchPlace(row.batch_id, row.batch_index),
+        resumed_at=row.resumed_at,
     )
 
 

@@ -51,6 +51,8 @@ jobs = sa.Table(
     sa.Column("iteration", sa.Integer, nullable=False, server_default="0"),
     # How many there will be; null in rows older than the column.
     sa.Column("iterations", sa.Integer),
+    # Which of them the attempt went on from; null if it began at the beginning.
+    sa.Column("resumed_at", sa.Integer),
     # Seconds of a device that the job takes; null where nothing was known when it came.
     sa.Column("predicted_s", sa.Double),
     sa.Column("error_code", sa.Text),
@@ -156,6 +158,7 @@ attempts = sa.Table(
     sa.Column("outcome", sa.Text),
     # Forwards done when it ended, as far as the worker told.
     sa.Column("iteration", sa.Integer),
+    sa.Column("resumed_at", sa.Integer),
     # Why the worker's process ended, where somebody knew.
     sa.Column("exit_reason", sa.Text),
     sa.Index("ix_attempts_open", "process", postgresql_where=sa.text("ended_at IS NULL")),

@@ -66,8 +66,8 @@ def test_a_running_job_goes_by_its_cost_until_it_has_a_pace(api: Api, database: 
     claim = leases.claim(job["id"], worker="worker-1")
     assert claim is not None
 
-    def eta_s(iteration: int, *, after_s: float) -> float:
-        leases.beat([Beat(claim.lease.token, iteration)])
+    def eta_s(iteration: int, *, after_s: float, resumed_at: int | None = None) -> float:
+        leases.beat([Beat(claim.lease.token, iteration, resumed_at)])
         shown = api.client.get(job["links"]["self"]).json()
         api.clock.now = datetime.fromisoformat(shown["started_at"]) + timedelta(seconds=after_s)
         eta_s: float = api.client.get(job["links"]["self"]).json()["progress"]["eta_s"]
@@ -79,3 +79,6 @@ def test_a_running_job_goes_by_its_cost_until_it_has_a_pace(api: Api, database: 
     assert eta_s(8, after_s=32) == pytest.approx((32 + 2) / 10 * 12, abs=0.05)
     assert eta_s(18, after_s=72) == pytest.approx((72 + 2) / 20 * 2, abs=0.05)
     assert eta_s(20, after_s=80) == 0.0
+    # What another attempt has done says nothing of this one's pace.
+    assert eta_s(10, after_s=1, resumed_at=10) == 10.0
+    assert eta_s(18, after_s=32, resumed_at=10) == pytest.approx((32 + 2) / 10 * 2, abs=0.05)

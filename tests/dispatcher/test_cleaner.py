@@ -15,7 +15,15 @@ from shared.db.retention import RetentionRepository
 from shared.db.uploads import UploadRepository
 from shared.errors import ErrorCode, NotFound
 from shared.job import NewJob
-from shared.storage import ObjectStore, artifact_key, incoming_key, results_prefix, upload_key
+from shared.storage import (
+    ObjectStore,
+    artifact_key,
+    checkpoint_key,
+    checkpoints_prefix,
+    incoming_key,
+    results_prefix,
+    upload_key,
+)
 from tests.fixtures.stack import free_port
 
 NewJobs = Callable[..., NewJob]
@@ -35,9 +43,9 @@ def connect(servers: Servers, *, endpoint: str | None = None) -> ObjectStore:
 
 @pytest.fixture
 def store(servers: Servers) -> ObjectStore:
-    """A store without results and uploads."""
+    """A store without results, states and uploads."""
     store = connect(servers)
-    for prefix in ("results/", "uploads/", "incoming/"):
+    for prefix in ("results/", "checkpoints/", "uploads/", "incoming/"):
         store.delete_prefix(prefix)
     return store
 
@@ -79,6 +87,13 @@ def put_results(store: ObjectStore, job_id: str) -> list[str]:
     return keys
 
 
+def put_state(store: ObjectStore, job_id: str, *, attempt: int = 1) -> str:
+    """Store a state of an attempt."""
+    key = checkpoint_key(job_id, attempt=attempt, token=uuid4(), iteration=3)
+    store.put(key, b"state", content_type="application/octet-stream")
+    return key
+
+
 def keys_of(store: ObjectStore, prefix: str = "results/") -> list[str]:
     return [found.key for found in store.list_page(prefix)[0]]
 
@@ -94,10 +109,13 @@ def test_the_objects_of_a_deleted_job_go_and_no_others(
     deleted, kept = (jobs.insert(make_job())[0].id for _ in range(2))
     for job_id in (deleted, kept):
         put_results(store, job_id)
+        put_state(store, job_id)
     end_and_delete(jobs, deleted)
     cleaner.run_once()
     assert keys_of(store, results_prefix(deleted)) == []
+    assert keys_of(store, checkpoints_prefix(deleted)) == []
     assert len(keys_of(store, results_prefix(kept))) == 4
+    assert len(keys_of(store, checkpoints_prefix(kept))) == 1
     cleaner.run_once()
 
 
@@ -189,6 +207,29 @@ def test_the_sweeper_goes_through_all_pages_and_takes_orphans_only(
     for _ in range(4):
         sweeper.run_once()
     assert sorted(keys_of_all(store)) == sorted(kept[:-1])
+
+
+def test_the_sweeper_takes_states_that_no_job_goes_on_from(
+    jobs: JobRepository,
+    store: ObjectStore,
+    make_job: NewJobs,
+    database: sa.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queued, running, ended, gone = (jobs.insert(make_job())[0].id for _ in range(4))
+    leases = LeaseRepository(database, lease_s=60)
+    assert leases.claim(running, worker="w") is not None
+    # Of attempts that have ended: the next one goes on from them.
+    kept = [put_state(store, queued), put_state(store, running), put_state(store, "job_of_others")]
+    late = [put_state(store, ended), put_state(store, ended, attempt=2), put_state(store, gone)]
+    jobs.request_cancel("tenant", ended)
+    end_and_delete(jobs, gone)
+    sweeper = Sweeper(RetentionRepository(database), store)
+    sweeper.run_once()
+    assert sorted(keys_of(store, "checkpoints/")) == sorted(kept + late)  # they are young
+    monkeypatch.setattr("dispatcher.sweeper.GRACE_S", -60.0)
+    sweeper.run_once()
+    assert sorted(keys_of(store, "checkpoints/")) == sorted(kept)
 
 
 def test_a_sweeper_whose_store_is_away_goes_on_when_it_is_back(

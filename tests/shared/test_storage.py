@@ -8,7 +8,13 @@ import pytest
 
 from cli.standalone.servers import Servers
 from shared.errors import NotFound, ServiceUnavailable, StorageUnavailable
-from shared.storage import ObjectStore, artifact_key, parse_artifact_key
+from shared.storage import (
+    ObjectStore,
+    artifact_key,
+    checkpoint_key,
+    parse_attempt_key,
+    parse_checkpoint_key,
+)
 from tests.fixtures.stack import free_port
 
 
@@ -99,6 +105,7 @@ def test_what_begins_alike_is_listed_and_deleted_page_by_page(
         page, place = store.list_page(f"{mine}/", place=place)
         found += page
     assert sorted(entry.key for entry in found) == sorted(keys)
+    assert [entry.key for entry in store.list_all(f"{mine}/")] == sorted(keys)
     assert all(before < entry.modified_at < before + timedelta(minutes=2) for entry in found)
     store.delete_prefix(f"{mine}/")
     store.delete_prefix(f"{mine}/")
@@ -110,7 +117,12 @@ def test_what_begins_alike_is_listed_and_deleted_page_by_page(
 def test_a_key_tells_its_job_and_lease_and_others_tell_none() -> None:
     token = uuid4()
     key = artifact_key("job_1", attempt=12, token=token, index=0, extension="png")
-    assert parse_artifact_key(key) == ("job_1", token)
+    assert parse_attempt_key(key) == ("job_1", token)
+    assert parse_checkpoint_key(key) is None
+    state = checkpoint_key("job_1", attempt=12, token=token, iteration=340)
+    assert parse_attempt_key(state) == ("job_1", token)
+    assert parse_checkpoint_key(state) == (12, 340)
+    assert parse_checkpoint_key(state.replace("340", "late")) is None
     for other in (
         f"uploads/{key}",
         f"results/job_1/{token}/0.png",
@@ -118,7 +130,7 @@ def test_a_key_tells_its_job_and_lease_and_others_tell_none() -> None:
         f"results/job_1/1-{str(token)[:-1]}/0.png",
         f"results/a/job_1/1-{token}/0.png",
     ):
-        assert parse_artifact_key(other) is None
+        assert parse_attempt_key(other) is None
 
 
 def test_an_object_that_is_not_there_counts_as_deleted(store: ObjectStore, key: str) -> None:

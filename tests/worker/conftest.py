@@ -17,6 +17,7 @@ from shared.db.uploads import UploadRepository
 from shared.job import Job
 from shared.storage import ObjectStore, upload_key
 from tests.fixtures.stack import wait_until
+from worker.checkpoint_keeper import CheckpointKeeper
 from worker.engine import Engine, EngineConfig, ModelCache
 from worker.lease import LeaseKeeper
 from worker.task import GenerateTask, WorkerIdentity
@@ -32,11 +33,18 @@ def models() -> ModelCache:
 class Bench:
     """A worker's inside, without Celery."""
 
-    def __init__(self, database: sa.Engine, servers: Servers, models: ModelCache) -> None:
+    def __init__(
+        self,
+        database: sa.Engine,
+        servers: Servers,
+        models: ModelCache,
+        *,
+        state_interval_s: float = 5.0,
+    ) -> None:
         self.jobs = JobRepository(database)
         self.database = database
         self.leases = LeaseRepository(database, lease_s=LEASE_S)
-        self.engine = Engine(EngineConfig(), models)
+        self.engine = Engine(EngineConfig(state_interval_s=state_interval_s), models)
         self.keeper = LeaseKeeper(
             self.leases,
             lease_s=LEASE_S,
@@ -51,6 +59,9 @@ class Bench:
             access_key=servers.s3_access_key,
             secret_key=servers.s3_secret_key,
         )
+        self.checkpoints = CheckpointKeeper(
+            self.store, Catalog.load(CATALOG), libraries={"torch": "test"}
+        )
         self.task = GenerateTask(
             identity=WorkerIdentity(
                 name="bench", process="bench@host:1", device="cpu", versions={"latentq": "test"}
@@ -59,7 +70,16 @@ class Bench:
             keeper=self.keeper,
             engine=self.engine,
             store=self.store,
+            checkpoints=self.checkpoints,
         )
+
+    def start(self) -> None:
+        self.engine.start()
+        self.checkpoints.start()
+
+    def stop(self) -> None:
+        self.engine.stop()
+        self.checkpoints.stop()
 
     def upload(self, data: bytes, *, sha256: str | None = None) -> dict[str, str]:
         """Store a picture as the API does; returns what a request holds of it."""
@@ -93,6 +113,6 @@ class Bench:
 @pytest.fixture
 def bench(database: sa.Engine, servers: Servers, models: ModelCache) -> Iterator[Bench]:
     bench = Bench(database, servers, models)
-    bench.engine.start()
+    bench.start()
     yield bench
-    bench.engine.stop()
+    bench.stop()

@@ -12,6 +12,7 @@ from worker.engine.result import (
     Stages,
 )
 from worker.engine.source import SourceImage
+from worker.engine.state import JobState, StateMisfit
 
 __all__ = [
     "DeviceLost",
@@ -21,7 +22,9 @@ __all__ = [
     "ImageOutput",
     "JobCanceled",
     "JobResult",
+    "JobState",
     "ModelCache",
     "SourceImage",
     "Stages",
+    "StateMisfit",
 ]

@@ -9,3 +9,5 @@ class EngineConfig:
 
     #: Encoded prompts that are kept.
     prompt_cache_size: int = 256
+    #: How often the state of a job is handed on, in seconds.
+    state_interval_s: float = 5.0

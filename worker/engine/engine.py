@@ -6,12 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 import structlog
 import torch
 
-from shared.catalog import ModelSpec
 from shared.errors import InternalFailure, JobError
 from shared.preview import Preview
 from shared.request import GenerationRequest
@@ -28,9 +26,12 @@ from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
 from worker.engine.previews import Previewer
 from worker.engine.probe import confirms, probe
-from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult, Stages
+from worker.engine.recorder import Recorder
+from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
+from worker.engine.run import Run
 from worker.engine.runner import Runner
 from worker.engine.source import SourceImage
+from worker.engine.state import JobState, StateMisfit
 from worker.engine.tally import Tally
 from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import Trajectory, fail_non_finite
@@ -39,44 +40,6 @@ from worker.engine.trajectory import Trajectory, fail_non_finite
 DECODE_BACKLOG = 32
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """A job on its way through the engine; held by one thread at a time."""
-
-    id: int
-    job_id: str
-    request: GenerationRequest
-    tenant: str
-    source: SourceImage | None
-    future: "Future[JobResult]" = field(default_factory=Future)
-    trajectories: list[Trajectory] = field(default_factory=list)
-    #: Trajectories that went on from the batch to the decoder.
-    num_passed_on: int = 0
-    outputs: list[ImageOutput] = field(default_factory=list)
-    #: When it entered each stage, on the engine's clock.
-    encode_at: float = 0.0
-    denoise_at: float = 0.0
-    decode_at: float = 0.0
-    #: Why it shall end early: set by any thread, obeyed by the one that holds it.
-    stop: Exception | None = None
-
-    def result(self, spec: ModelSpec, *, now: float) -> JobResult:
-        """Sum up a run whose outputs are all there."""
-        iterations = sum(trajectory.iteration for trajectory in self.trajectories)
-        return JobResult(
-            outputs=tuple(sorted(self.outputs, key=lambda output: output.index)),
-            iterations=iterations,
-            mean_rows=sum(trajectory.row_sum for trajectory in self.trajectories) / iterations,
-            exact_rows=self.trajectories[0].exact_rows,
-            device_options=spec.device_options.changed(),
-            stages=Stages(
-                encode_s=self.denoise_at - self.encode_at,
-                denoise_s=self.decode_at - self.denoise_at,
-                decode_s=now - self.decode_at,
-            ),
-        )
 
 
 class Engine:
@@ -125,20 +88,21 @@ class Engine:
             check_device=self.runner.check_device,
         )
         self._clock = clock
+        self._state_interval_s = config.state_interval_s
         self._models = models
         self._previews = Previewer(models, on_preview, clock=clock)
         self._on_crash = on_crash
         self._run_ids = itertools.count()
         self._lock = threading.Lock()
         # By job: a job that comes back while its old run is being stopped replaces it.
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, Run] = {}
         # The step thread's own: runs in the batch, and whether no more will come.
-        self._stepping: dict[int, _Run] = {}
+        self._stepping: dict[int, Run] = {}
         self._is_closing = False
         self._refusal: Exception | None = None
-        self._to_encode: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
-        self._to_step: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
-        self._to_decode: queue.Queue[tuple[_Run, Trajectory] | None] = queue.Queue(DECODE_BACKLOG)
+        self._to_encode: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._to_step: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._to_decode: queue.Queue[tuple[Run, Trajectory] | None] = queue.Queue(DECODE_BACKLOG)
         self._threads = [
             threading.Thread(target=self._guard, args=stages, name=name, daemon=True)
             for name, *stages in (
@@ -184,12 +148,17 @@ class Engine:
         source: SourceImage | None = None,
         *,
         tenant: str = "",
+        state: JobState | None = None,
+        on_state: Callable[[JobState], None] = lambda _: None,
     ) -> "Future[JobResult]":
         """Let a job join at the next step boundary; tenants have fair shares of the device.
 
-        A request with a strength starts at `source`.
+        A request with a strength starts at `source`. A job goes on from `state`, if it comes with
+        one, and gives its own to `on_state` now and then, on the step thread: it must return at
+        once.
 
-        The future raises JobCanceled, EngineStopped or a JobError if the job ends without a result.
+        The future raises JobCanceled, EngineStopped or a JobError if the job ends without a result,
+        and StateMisfit if it cannot go on from this state.
 
         Raises:
             EngineStopped: The engine takes no more jobs.
@@ -197,7 +166,13 @@ class Engine:
         """
         if (source is None) != (request.strength is None):
             raise ValueError("a source goes with a strength")
-        run = _Run(next(self._run_ids), job_id, request, tenant, source)
+        recorder = Recorder(
+            on_state,
+            interval_s=self._state_interval_s,
+            clock=self._clock,
+            seen=0 if state is None else state.iteration,
+        )
+        run = Run(next(self._run_ids), job_id, request, tenant, source, state, recorder)
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
@@ -234,10 +209,7 @@ class Engine:
     def progress(self) -> dict[str, int]:
         """Count the forwards done so far of each job in flight."""
         with self._lock:
-            return {
-                run.job_id: sum(trajectory.iteration for trajectory in run.trajectories)
-                for run in self._runs.values()
-            }
+            return {run.job_id: run.iteration for run in self._runs.values()}
 
     def step(self) -> list[Trajectory]:
         """Advance one batch by one denoising step; returns the trajectories that ended."""
@@ -254,12 +226,16 @@ class Engine:
         return self.batcher.retire(batch, now=self._clock())
 
     def _apply_commands(self) -> None:
-        """Take in what was encoded, and let go what shall stop."""
+        """Take in what was encoded, let go what shall stop, and take down what is due."""
         while not self._to_step.empty():
             self._take_in()
         for run in [run for run in self._stepping.values() if run.stop is not None]:
             self._leave_batch(run)
-            self._end(run, run.stop)
+            self._end(run, run.stopped())
+        for run in self._stepping.values():
+            if run.recorder.is_due():
+                with self.timings.measure("state_s"):
+                    run.recorder.look(run.trajectories)
 
     def _take_in(self) -> None:
         """Let the next encoded run join; waits for one."""
@@ -270,7 +246,10 @@ class Engine:
         self._stepping[run.id] = run
         run.denoise_at = self._clock()
         for trajectory in run.trajectories:
-            self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
+            if trajectory.is_ended:  # before its state was taken
+                self._pass_on(trajectory)
+            else:
+                self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
 
     def _run_encoder(self) -> None:
         while (run := self._to_encode.get()) is not None:
@@ -280,7 +259,11 @@ class Engine:
             run.encode_at = self._clock()
             try:
                 with self.timings.measure("encode_s"):
-                    run.trajectories = self._intake.prepare(run.id, run.request, run.source)
+                    run.trajectories = self._intake.prepare(
+                        run.id, run.request, run.source, run.state
+                    )
+            except StateMisfit as misfit:
+                self._end(run, misfit)
             except Exception as error:
                 self.runner.check_device(error, run.request.model)
                 self._end(run, as_job_error(error, "the encoder"))
@@ -300,7 +283,8 @@ class Engine:
         while (item := self._to_decode.get()) is not None:
             run, trajectory = item
             if run.stop is not None:
-                self._end(run, run.stop)
+                if run.is_denoised:  # else it is the step thread's to end
+                    self._end(run, run.stopped())
             elif not run.future.done():
                 self._decode(run, trajectory)
 
@@ -315,12 +299,12 @@ class Engine:
             self._end(run, trajectory.error)
             return
         run.decode_at = self._clock()
-        self._to_decode.put((run, trajectory))
         run.num_passed_on += 1
-        if run.num_passed_on == len(run.trajectories):
+        if run.is_denoised:
             del self._stepping[run.id]
+        self._to_decode.put((run, trajectory))
 
-    def _decode(self, run: _Run, trajectory: Trajectory) -> None:
+    def _decode(self, run: Run, trajectory: Trajectory) -> None:
         try:
             decoded = self._decoder.decode(trajectory)
         except JobError as error:
@@ -333,11 +317,11 @@ class Engine:
             spec = self._models.get(run.request.model).spec
             self._end(run, run.result(spec, now=self._clock()))
 
-    def _leave_batch(self, run: _Run) -> None:
+    def _leave_batch(self, run: Run) -> None:
         del self._stepping[run.id]
         self.batcher.discard(lambda trajectory: trajectory.run_id == run.id)
 
-    def _predict_left_ms(self, run: _Run) -> float | None:
+    def _predict_left_ms(self, run: Run) -> float | None:
         """Predict how long a run's forwards would take alone; None while nothing is known."""
         parts = [predict_left_ms(self.costs, trajectory) for trajectory in run.trajectories]
         known = [ms for ms in parts if ms is not None]
@@ -370,7 +354,7 @@ class Engine:
         finally:
             close_next()
 
-    def _end(self, run: _Run, outcome: JobResult | Exception | None) -> None:
+    def _end(self, run: Run, outcome: JobResult | Exception | None) -> None:
         """Settle a run, once."""
         with self._lock:
             if self._runs.get(run.job_id) is run:

@@ -18,7 +18,9 @@ from worker.engine.fitting import Size, advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
 from worker.engine.model_cache import ModelCache
 from worker.engine.samplers import SamplerBook, Scheduler, scale_noise
+from worker.engine.snapshot import restore
 from worker.engine.source import SourceImage
+from worker.engine.state import JobState
 from worker.engine.tally import Tally
 from worker.engine.trajectory import BatchKey, Trajectory
 
@@ -59,12 +61,17 @@ class Intake:
         self._prompts: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
 
     def prepare(
-        self, run_id: int, request: GenerationRequest, source: SourceImage | None
+        self,
+        run_id: int,
+        request: GenerationRequest,
+        source: SourceImage | None,
+        state: JobState | None = None,
     ) -> list[Trajectory]:
-        """Make one trajectory for each output.
+        """Make one trajectory for each output, in a state that was taken of them before.
 
         Raises:
             JobError: The model cannot be loaded, or does not take the request.
+            StateMisfit: The state is none of this job's, here.
         """
         family = self._models.get(request.model)
         prompts = (
@@ -76,10 +83,13 @@ class Intake:
             image=None if source is None else self._encode_image(family, source),
             mask=None if mask is None else family.encode_mask(mask),
         )
-        return [
+        trajectories = [
             self._start(family, run_id, index, request, encoded)
             for index in range(request.num_outputs)
         ]
+        if state is not None:
+            restore(trajectories, state)
+        return trajectories
 
     def _start(
         self,

@@ -6,13 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.engine.state import JobState
+
 
 class JobCanceled(Exception):
     """The job was told to stop."""
 
 
 class EngineStopped(Exception):
-    """The engine is shutting down; the job can be run again elsewhere."""
+    """The engine is shutting down; the job can go on elsewhere, from `state` if there is one."""
+
+    def __init__(self, state: JobState | None = None) -> None:
+        super().__init__()
+        self.state = state
 
 
 class DeviceLost(Exception):
@@ -56,3 +62,5 @@ class JobResult:
     #: What of the model's device options differs from the defaults.
     device_options: Mapping[str, str | bool]
     stages: Stages
+    #: The iteration that it went on from; None if it began at the beginning.
+    resumed_at: int | None = None

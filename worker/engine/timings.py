@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-Stage = Literal["forward_s", "scheduler_s", "step_s", "encode_s", "decode_s"]
+Stage = Literal["forward_s", "scheduler_s", "state_s", "step_s", "encode_s", "decode_s"]
 
 
 @dataclass(slots=True)
@@ -20,6 +20,8 @@ class TimeAccount:
     forward_s: float = 0.0
     #: The samplers' steps, and the check of what they return.
     scheduler_s: float = 0.0
+    #: Copies of the state of jobs, every few seconds.
+    state_s: float = 0.0
     #: Whole steps: forwards, samplers, planning and the rest; waiting for work is left out.
     step_s: float = 0.0
     #: From a request to its trajectories at their start.

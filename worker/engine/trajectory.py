@@ -1,6 +1,6 @@
 """One picture being denoised."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -60,9 +60,12 @@ class Trajectory:
     #: Sum over its iterations of the rows of jobs in its forward.
     row_sum: float = 0.0
     error: JobError | None = None
+    #: What the scheduler held before its first step; all else is state.
+    scheduler_at_start: Mapping[str, object] = field(init=False)
     _step_arguments: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.scheduler_at_start = vars(self.scheduler).copy()
         has_noise = takes_generator(self.scheduler)
         self._step_arguments = {"generator": self.generator} if has_noise else {}
 

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -141,6 +142,72 @@ def test_a_heartbeat_prolongs_writes_progress_and_brings_cancel_requests(
 
     jobs.request_cancel("tenant", claim.lease.job_id)
     assert leases.beat([Beat(claim.lease.token, 3)]).cancel_requested == {claim.lease.token}
+
+
+def test_an_attempt_remembers_where_it_went_on_and_the_next_one_begins_anew(
+    jobs: JobRepository,
+    leases: LeaseRepository,
+    rescue: RescueRepository,
+    database: sa.Engine,
+    claim: Claim,
+) -> None:
+    job_id = claim.lease.job_id
+    leases.beat([Beat(claim.lease.token, 2)])
+    assert leases.release(claim.lease)
+    leases.beat([Beat(claim_again(leases, job_id).lease.token, 3, resumed_at=2)])
+    assert jobs.get("tenant", job_id).resumed_at == 2
+    expire(database, "lease_until")
+    rescue.take_back_expired_leases()
+    last = claim_again(leases, job_id)
+    assert jobs.get("tenant", job_id).resumed_at is None
+    # It was too short for a heartbeat.
+    assert leases.succeed(last.lease, dataclasses.replace(RESULT, resumed_at=3))
+    told = [(one.resumed_at, one.iteration) for one in jobs.attempts("tenant", job_id)]
+    assert told == [(None, 2), (2, 3), (3, RESULT.iterations)]
+    assert jobs.get("tenant", job_id).resumed_at == 3
+
+
+def test_a_deadline_keeps_where_an_attempt_went_on(
+    jobs: JobRepository,
+    leases: LeaseRepository,
+    rescue: RescueRepository,
+    database: sa.Engine,
+    claim: Claim,
+) -> None:
+    leases.beat([Beat(claim.lease.token, 3, 2)])
+    expire(database, "deadline_at")
+    rescue.fail_past_deadline()
+    (ran,) = jobs.attempts("tenant", claim.lease.job_id)
+    assert (ran.resumed_at, ran.iteration) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("lost_leases", "lost_alone", "is_last"),
+    [
+        (0, 0, False),
+        (SUSPECTED_AFTER, 0, False),
+        (SUSPECTED_AFTER + MAX_LOST_ALONE - 2, MAX_LOST_ALONE - 2, False),
+        (SUSPECTED_AFTER + MAX_LOST_ALONE - 1, MAX_LOST_ALONE - 1, True),
+        (MAX_LOST_LEASES - 2, 0, False),
+        (MAX_LOST_LEASES - 1, 0, True),
+    ],
+)
+def test_a_claim_tells_whether_another_loss_is_the_end(
+    jobs: JobRepository,
+    leases: LeaseRepository,
+    make_job: NewJobs,
+    database: sa.Engine,
+    lost_leases: int,
+    lost_alone: int,
+    is_last: bool,
+) -> None:
+    job, _ = jobs.insert(make_job())
+    with database.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE jobs SET lost_leases = :lost, lost_alone = :alone"),
+            {"lost": lost_leases, "alone": lost_alone},
+        )
+    assert claim_again(leases, job.id).is_last_try == is_last
 
 
 def test_a_job_handed_back_runs_again_and_is_charged_nothing(
