@@ -14,12 +14,14 @@ import torch
 from shared.errors import InternalFailure
 from shared.preview import Preview
 from shared.request import GenerationRequest
+from worker.engine.adapters import AdapterCache
 from worker.engine.batcher import Batcher
 from worker.engine.config import EngineConfig
 from worker.engine.cost import Cost, CostModel
 from worker.engine.intake import Intake
 from worker.engine.lane import predict_left_ms
 from worker.engine.last_call import choose_to_finish
+from worker.engine.lora import ActiveAdapter
 from worker.engine.model_cache import ModelCache
 from worker.engine.previews import Previewer
 from worker.engine.probe import confirms, probe
@@ -45,6 +47,7 @@ class _Run:
     tenant: str
     source: SourceImage | None
     future: "Future[JobResult]" = field(default_factory=Future)
+    adapters: tuple[ActiveAdapter, ...] = ()
     trajectories: list[Trajectory] = field(default_factory=list)
     #: Trajectories that went on from the batch to the decoder.
     num_passed_on: int = 0
@@ -70,11 +73,12 @@ class Engine:
     A job passes from one to the next and never back. A fourth makes previews of copies.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each thing that it works with
         self,
         config: EngineConfig,
         models: ModelCache,
         *,
+        adapters: AdapterCache | None = None,
         costs: CostModel | None = None,
         on_crash: Callable[[BaseException], None] = lambda _: None,
         on_preview: Callable[[Preview], None] = lambda _: None,
@@ -86,6 +90,7 @@ class Engine:
         self.runner = Runner(models, self.costs, self.timings)
         self._clock = clock
         self._models = models
+        self._adapters = adapters or AdapterCache({}, "cpu")
         self._previews = Previewer(models, on_preview, clock=clock)
         self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size)
         self._on_crash = on_crash
@@ -148,7 +153,8 @@ class Engine:
     ) -> "Future[JobResult]":
         """Let a job join at the next step boundary; tenants have fair shares of the device.
 
-        A request with a strength starts at `source`.
+        A request with a strength starts at `source`. One with adapters is held up here, in its
+        own thread, while they are loaded and while other jobs have all the room that they need.
 
         The future raises JobCanceled, EngineStopped or a JobError if the job ends without a result.
 
@@ -165,7 +171,12 @@ class Engine:
             if (previous := self._runs.get(job_id)) is not None:
                 previous.stop = JobCanceled()
             self._runs[job_id] = run
-        self._to_encode.put(run)
+        self._take_adapters(run)
+        with self._lock:  # it ends with the others, or is among those that end
+            if run.stop is None:
+                self._to_encode.put(run)
+                return run.future
+        self._end(run, run.stop)
         return run.future
 
     def cancel(self, job_id: str) -> None:
@@ -214,6 +225,20 @@ class Engine:
             fail_non_finite(batch)
         return self.batcher.retire(batch, now=self._clock())
 
+    def _take_adapters(self, run: _Run) -> None:
+        """Hold what a run needs until its end."""
+        if not run.request.adapters:
+            return
+        try:
+            taken = self._adapters.take(run.request.adapters, is_wanted=lambda: run.stop is None)
+        except Exception as error:
+            run.stop = run.stop or as_job_error(error, "its adapters could not be loaded")
+            return
+        if taken is not None:
+            run.adapters = taken
+            held = {adapter.id for adapter in taken}
+            run.future.add_done_callback(lambda _: self._adapters.release(held))
+
     def _apply_commands(self) -> None:
         """Take in what was encoded, and let go what shall stop."""
         while not self._to_step.empty():
@@ -239,7 +264,9 @@ class Engine:
                 continue
             try:
                 with self.timings.measure("encode_s"):
-                    run.trajectories = self._intake.prepare(run.id, run.request, run.source)
+                    run.trajectories = self._intake.prepare(
+                        run.id, run.request, run.source, run.adapters
+                    )
             except Exception as error:
                 self.runner.check_device(error, run.request.model)
                 self._end(run, as_job_error(error, "the request could not be prepared"))

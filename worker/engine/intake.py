@@ -1,6 +1,7 @@
 """Turn a request into trajectories at their start."""
 
 from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from shared.request import GenerationRequest
 from shared.vocab import Determinism
 from worker.engine.families.stable_diffusion import LatentDistribution, StableDiffusion
 from worker.engine.forward_process import KnownRegion, noise_to
+from worker.engine.lora import DENOISER, TEXT_ENCODER, ActiveAdapter, Attachment
 from worker.engine.model_cache import ModelCache
 from worker.engine.samplers import SamplerBook, Scheduler, scale_noise
 from worker.engine.source import SourceImage
@@ -23,6 +25,9 @@ class _Encoded:
     prompt_embeds: Tensor  # [R, T, D]
     image: LatentDistribution | None
     mask: Tensor | None  # [1, 1, h, w]
+    #: Ids and weights of adapters, and what they add to the denoiser.
+    adapter_weights: tuple[tuple[str, float], ...]
+    adapters: Attachment
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +45,19 @@ class Intake:
         self._models = models
         self._samplers = SamplerBook()
         self._prompt_cache_size = prompt_cache_size
-        self._prompts: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+        self._prompts: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def prepare(
-        self, run_id: int, request: GenerationRequest, source: SourceImage | None
+        self,
+        run_id: int,
+        request: GenerationRequest,
+        source: SourceImage | None,
+        adapters: Sequence[ActiveAdapter] = (),
     ) -> list[Trajectory]:
         """Make one trajectory for each output.
 
         Raises:
-            JobError: The model cannot be loaded, or does not take the request.
+            JobError: The model cannot be loaded, or does not take the request or its adapters.
         """
         family = self._models.get(request.model)
         prompts = (
@@ -56,9 +65,11 @@ class Intake:
         )
         mask = None if source is None else source.mask
         encoded = _Encoded(
-            prompt_embeds=torch.cat([self._encode(family, prompt) for prompt in prompts]),
+            prompt_embeds=torch.cat([self._encode(family, prompt, adapters) for prompt in prompts]),
             image=None if source is None else family.encode_image(source.pixels),
             mask=None if mask is None else family.encode_mask(mask),
+            adapter_weights=tuple((adapter.id, adapter.weight) for adapter in adapters),
+            adapters=family.bind(DENOISER, adapters),
         )
         return [
             self._start(family, run_id, index, request, encoded)
@@ -89,7 +100,12 @@ class Intake:
             run_id=run_id,
             index=index,
             seed=request.seeds[index],
-            key=BatchKey(spec.id, tuple(start.latents.shape), encoded.prompt_embeds.shape[1]),
+            key=BatchKey(
+                spec.id,
+                tuple(start.latents.shape),
+                encoded.prompt_embeds.shape[1],
+                encoded.adapter_weights,
+            ),
             scheduler=scheduler,
             generator=generator,
             latents=start.latents,
@@ -101,13 +117,18 @@ class Intake:
             exact_rows=spec.exact_rows if is_exact else None,
             first=request.first_iteration,
             known=start.known,
+            adapters=encoded.adapters,
         )
 
-    def _encode(self, family: StableDiffusion, prompt: str) -> Tensor:
+    def _encode(
+        self, family: StableDiffusion, prompt: str, adapters: Sequence[ActiveAdapter]
+    ) -> Tensor:
         """Encode a prompt, or find it encoded: always alone, so that the bits are the same."""
-        key = (family.spec.id, prompt)
+        heard = [adapter for adapter in adapters if TEXT_ENCODER in adapter.branches]
+        key = (family.spec.id, prompt, *((adapter.id, adapter.weight) for adapter in heard))
         if key not in self._prompts:
-            self._prompts[key] = family.encode(prompt)
+            with family.bind(TEXT_ENCODER, heard).attached():
+                self._prompts[key] = family.encode(prompt)
             if len(self._prompts) > self._prompt_cache_size:
                 self._prompts.popitem(last=False)
         self._prompts.move_to_end(key)

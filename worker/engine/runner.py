@@ -69,11 +69,12 @@ class Runner:
             # shall not count as this forward's time, and this forward's time shall.
             synchronize(family.device)
             started = self._timings.clock()
-            predictions = family.predict(latents, timesteps, prompt_embeds)
+            with batch.entries[0].adapters.attached():
+                predictions = family.predict(latents, timesteps, prompt_embeds)
             synchronize(family.device)
             elapsed_s = self._timings.clock() - started
             self._timings.forward_s += elapsed_s
-            self._costs.observe(batch.entries[0].key, forward.size, 1000 * elapsed_s)
+            self._costs.observe(batch.entries[0].cost_key, forward.size, 1000 * elapsed_s)
             for row, prediction in zip(forward.rows, torch.split(predictions, 1), strict=False):
                 rows_of[row.entry].append(prediction)
                 company[row.entry] += len(forward.rows) / batch.entries[row.entry].num_rows
