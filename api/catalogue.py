@@ -9,7 +9,7 @@ from api.auth import Requires
 from api.openapi import refusals
 from api.services import ServicesOf
 from shared.access import Scope
-from shared.catalog import ModelSpec, PresetValues
+from shared.catalog import Catalog, ModelSpec, PresetValues
 from shared.compatibility import (
     BEGINS_AT_THE_TOP,
     STOCHASTIC,
@@ -22,6 +22,17 @@ from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
 router = APIRouter(
     prefix="/v1", tags=["catalog"], dependencies=[Depends(Requires(Scope.MODELS_READ))]
 )
+
+
+class ModelAdapterBody(BaseModel):
+    """An adapter of a model, the weight that it has unless a job says, and those that it allows."""
+
+    id: str
+    description: str
+    revision: str
+    weight: float
+    min_weight: float
+    max_weight: float
 
 
 class ModelBody(BaseModel):
@@ -47,6 +58,7 @@ class ModelBody(BaseModel):
     exact_rows: int
     #: The model's own values for presets, where it has any.
     presets: dict[str, PresetValues]
+    adapters: list[ModelAdapterBody]
 
 
 class ModelList(BaseModel):
@@ -84,7 +96,7 @@ class SamplerTable(BaseModel):
 def list_models(services: ServicesOf) -> ModelList:
     """Read which models there are."""
     catalog = services.resolver.catalog
-    return ModelList(data=[_describe_model(spec, default=catalog.default) for spec in catalog])
+    return ModelList(data=[_describe_model(spec, catalog) for spec in catalog])
 
 
 @router.get("/samplers", responses=refusals(422))
@@ -109,12 +121,12 @@ def list_samplers(
     )
 
 
-def _describe_model(spec: ModelSpec, *, default: str) -> ModelBody:
+def _describe_model(spec: ModelSpec, catalog: Catalog) -> ModelBody:
     return ModelBody(
         id=spec.id,
         description=spec.description,
         revision=spec.revision,
-        is_default=spec.id == default,
+        is_default=spec.id == catalog.default,
         family=spec.family,
         medium=spec.medium,
         process=spec.process,
@@ -130,6 +142,17 @@ def _describe_model(spec: ModelSpec, *, default: str) -> ModelBody:
         max_tokens=spec.max_tokens,
         exact_rows=spec.exact_rows,
         presets=dict(spec.presets),
+        adapters=[
+            ModelAdapterBody(
+                id=adapter.id,
+                description=adapter.description,
+                revision=adapter.revision,
+                weight=adapter.weight,
+                min_weight=adapter.min_weight,
+                max_weight=adapter.max_weight,
+            )
+            for adapter in catalog.adapters_of(spec.id)
+        ],
     )
 
 

@@ -33,6 +33,13 @@ EXAMPLES: Mapping[str, Mapping[str, Example]] = {
                 "determinism": "exact",
             },
         ),
+        "adapted": Example(
+            "With an adapter of the model, at half of its weight",
+            {
+                "prompt": "a large red star on a yellow background",
+                "adapters": [{"id": "gray", "weight": 0.5}],
+            },
+        ),
         "told": Example(
             "Four pictures in the background, and a call when they are there",
             {

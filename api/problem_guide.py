@@ -150,8 +150,8 @@ GUIDES = {
     "not_supported_yet": Guide(
         "The field is known, and this version does not serve it.",
         "Leave it out.",
-        "#/adapters: not supported yet; leave it out",
-        "#/adapters",
+        "#/class_label: not supported yet; leave it out",
+        "#/class_label",
     ),
     "prompt_too_long": Guide(
         "The prompt has more characters or tokens than the model reads; nothing is cut off.",
@@ -170,6 +170,12 @@ GUIDES = {
         "Choose one of `GET /v1/presets`.",
         "#/preset: no such preset; known: balanced@1, creative@1, precise@1, fast@1, reference@1",
         "#/preset",
+    ),
+    "unknown_adapter": Guide(
+        "The catalog has no adapter of this id.",
+        "Choose one that `GET /v1/models` shows with the model.",
+        "#/adapters/0/id: no such adapter; demo takes pastel",
+        "#/adapters/0/id",
     ),
     "unknown_upload": Guide(
         "The tenant has no such upload (any more): unused ones are kept for a day.",

@@ -67,6 +67,7 @@ PROBLEM_TYPES = {
     "prompt_too_long": ProblemType(422, "The prompt is too long for the model"),
     "unknown_model": ProblemType(422, "There is no such model"),
     "unknown_preset": ProblemType(422, "There is no such preset"),
+    "unknown_adapter": ProblemType(422, "There is no such adapter"),
     "unusable_input": ProblemType(422, "The picture cannot be used"),
     "unknown_upload": ProblemType(422, "There is no such upload"),
     "upload_mismatch": ProblemType(422, "The file is not the one that was announced"),

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from api.adapters import settle_adapters
 from api.auth import Caller, Requires
 from api.body import JsonRoute
 from api.caching import forbid_caching
@@ -74,6 +75,7 @@ async def retry_job(
     old = await run_in_threadpool(services.jobs.get, caller.tenant, check_id(job_id))
     _check_retryable(old)
     spec = services.resolver.find_model(old.request.model)
+    settle_adapters(old.request.adapters, spec, services.resolver.catalog)  # they may be gone
     check_allowed(caller, old.request)
     new = NewJob(
         id=services.new_job_id(),

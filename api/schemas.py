@@ -7,6 +7,8 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from api.adapters import AdapterChoice, refuse_twice
+from shared.adapters import MAX_ADAPTERS
 from shared.request import MAX_DEADLINE_S, SEED_LIMIT
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
 from shared.webhook import TERMINAL_EVENTS, EventType
@@ -116,7 +118,10 @@ class JobCreate(BaseModel):
     init_image: Text | None = None
     mask: Text | None = None
     strength: Annotated[Number, Field(gt=0, le=1)] | None = None
-    adapters: None = None
+    adapters: (
+        Annotated[list[AdapterChoice], Field(max_length=MAX_ADAPTERS), AfterValidator(refuse_twice)]
+        | None
+    ) = None
     output_format: Annotated[OutputFormat, AsText] = OutputFormat.PNG
     allow_undistilled: bool = False
     determinism: Annotated[Determinism, AsText] = Determinism.FAST

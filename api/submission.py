@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from api.adapters import settle_adapters
 from api.inputs import Inputs
 from api.own_presets import FindPreset, PresetFields, find_own
 from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
@@ -82,6 +83,7 @@ class Resolver:
         if inputs.init_image is not None and strength is None:
             strength = DEFAULT_STRENGTH
         self._check_prompts(body, spec)
+        adapters = settle_adapters(body.adapters or (), spec, self.catalog)
         problems = [
             *_check_side("width", width, limit=spec.max_width, spec=spec),
             *_check_side("height", height, limit=spec.max_height, spec=spec),
@@ -104,6 +106,7 @@ class Resolver:
             init_image=inputs.init_image,
             mask=inputs.mask,
             strength=strength,
+            adapters=adapters,
             output_format=body.output_format,
             allow_undistilled=body.allow_undistilled,
             determinism=body.determinism,

@@ -40,6 +40,10 @@ OPTIONS: dict[str, Any] = {
     "strength": Annotated[
         float | None, typer.Option(help="How much of --init-image changes, up to 1.")
     ],
+    "adapters": Annotated[
+        list[str] | None,
+        typer.Option("--adapter", metavar="ID[:WEIGHT]", help="Adapter of the model, repeatable."),
+    ],
     "num_outputs": Annotated[int | None, typer.Option(help="1 to 8 pictures.")],
     "output_format": Annotated[OutputFormat | None, typer.Option("--format", help="File format.")],
     "allow_undistilled": Annotated[
@@ -66,9 +70,9 @@ def with_fields(names: Sequence[str]) -> Callable[[Callable[..., None]], Callabl
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(**values: Any) -> None:
-            given = {name: value for name in names if (value := values.pop(name)) is not None}
-            if "metadata" in given and not given["metadata"]:
-                del given["metadata"]
+            taken = {name: values.pop(name) for name in names}
+            # What may stand more than once is an empty list where it does not stand at all.
+            given = {name: value for name, value in taken.items() if value not in (None, [])}
             command(**values, fields=given)
 
         parameters: list[inspect.Parameter] = []
@@ -92,16 +96,28 @@ def send_pictures(client: Client, fields: dict[str, Any]) -> dict[str, Any]:
     """Store the pictures that fields name, and return the fields as the service takes them.
 
     Raises:
-        ConfigurationError: Metadata is not written as KEY=VALUE.
+        ConfigurationError: Metadata is not written as KEY=VALUE, or an adapter as ID[:WEIGHT].
         ServiceRefused: A picture is none.
     """
     sent = dict(fields)
     if "metadata" in sent:
         sent["metadata"] = _read_metadata(sent["metadata"])
+    if "adapters" in sent:
+        sent["adapters"] = [_read_adapter(text) for text in sent["adapters"]]
     for name in ("init_image", "mask"):
         if name in sent:
             sent[name] = client.upload(sent[name]).id
     return sent
+
+
+def _read_adapter(text: str) -> dict[str, str | float]:
+    adapter_id, colon, weight = text.partition(":")
+    if not colon:
+        return {"id": adapter_id}
+    try:
+        return {"id": adapter_id, "weight": float(weight)}
+    except ValueError as error:
+        raise ConfigurationError("--adapter takes ID or ID:WEIGHT, such as pastel:0.8") from error
 
 
 def _read_metadata(pairs: Sequence[str]) -> dict[str, str]:

@@ -35,11 +35,18 @@ def print_job(job: Job, *, as_json: bool) -> None:
     if request["init_image"] is not None:
         region = "" if request["mask"] is None else f", where {request['mask']} is white"
         rows["start"] = Text(f"{request['init_image']} at strength {request['strength']:g}{region}")
+    if request["adapters"]:
+        rows["adapters"] = Text(describe_adapters(request["adapters"]))
     if job.error is not None:
         rows["error"] = Text(f"{job.error.code}: {job.error.message}")
     for artifact in job.artifacts:
         rows[f"output {artifact.index}"] = Text(artifact.url, overflow="fold")
     print_rows(rows)
+
+
+def describe_adapters(adapters: Sequence[Mapping[str, Any]]) -> str:
+    """Write adapters as `--adapter` takes them."""
+    return ", ".join(f"{adapter['id']}:{adapter['weight']:g}" for adapter in adapters)
 
 
 def describe_request(request: Mapping[str, Any], preset: str) -> Text:

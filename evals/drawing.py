@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shared.catalog import Catalog
 from shared.request import GenerationRequest
-from worker.engine import Engine, EngineConfig, ModelCache
+from worker.engine import AdapterCache, Engine, EngineConfig, ModelCache
 
 Picture = NDArray[np.uint8]
 #: Requests that one engine is given at a time.
@@ -31,7 +31,9 @@ def draw(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:
 
 def _draw_chunk(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:
     torch.set_num_threads(1)
-    engine = Engine(EngineConfig(), ModelCache(Catalog.load(catalog), "cpu"))
+    found = Catalog.load(catalog)
+    adapters = AdapterCache(found.adapters, "cpu")
+    engine = Engine(EngineConfig(), ModelCache(found, "cpu"), adapters=adapters)
     engine.start()
     futures = [engine.submit(str(number), request) for number, request in enumerate(requests)]
     pictures = [future.result().outputs[0].pixels for future in futures]

@@ -1,6 +1,9 @@
 """Stock diffusers with the demo model, called as somebody does who calls it himself."""
 
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from PIL import Image
 from torch import Tensor
 
 from models import CATALOG
+from shared.adapters import AdapterUse
 from shared.request import GenerationRequest
 from shared.vocab import Sampler
 
@@ -85,6 +89,16 @@ class StockDiffusers:
         for pipeline in (self._pipeline, self._from_image, self._inpaint):
             pipeline.set_progress_bar_config(disable=True)
         self._native = self._pipeline.scheduler.config
+        # By id; peft takes no names with dots, nor those of a module's own members.
+        self._adapter_names: dict[str, str] = {}
+
+    def load_adapters(self, files: Mapping[str, Path]) -> None:
+        """Load adapters, by the ids that requests name them with."""
+        with warnings.catch_warnings(action="ignore"):  # it warns of a second one
+            for adapter_id, path in files.items():
+                name = f"adapter_{len(self._adapter_names)}"
+                self._pipeline.load_lora_weights(str(path), adapter_name=name)
+                self._adapter_names[adapter_id] = name
 
     def draw(
         self, request: GenerationRequest, *, nudge_seed: int | None = None, **config: Any
@@ -95,6 +109,8 @@ class StockDiffusers:
         """
         cls, own = SCHEDULERS[request.sampler]
         self._pipeline.scheduler = cls.from_config(self._native, **own | config)
+        if self._adapter_names:
+            self._choose_adapters(request.adapters)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         noise = None if nudge_seed is None else self._nudged_noise(request, generator, nudge_seed)
         steps: list[Tensor] = []
@@ -144,6 +160,14 @@ class StockDiffusers:
             **ARGUMENTS.get(request.sampler, {}),
         ).images
         return np.asarray(drawn)
+
+    def _choose_adapters(self, uses: Sequence[AdapterUse]) -> None:
+        if not uses:
+            self._pipeline.disable_lora()
+            return
+        self._pipeline.enable_lora()
+        names = [self._adapter_names[use.id] for use in uses]
+        self._pipeline.set_adapters(names, [use.weight for use in uses])
 
     def _nudged_noise(
         self, request: GenerationRequest, generator: torch.Generator, seed: int

@@ -7,12 +7,13 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.adapters import AdapterEntry, AdapterSpec, read_adapters
 from shared.device_options import DeviceOptions
 from shared.errors import ConfigurationError
 from shared.schedule import TrainingSchedule
@@ -74,6 +75,7 @@ class _File(BaseModel):
 
     default: str
     models: dict[str, _Entry]
+    adapters: dict[Annotated[str, Field(pattern=MODEL_ID.pattern)], AdapterEntry] = {}
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,11 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All models of an installation."""
+    """All models of an installation, and the adapters for them."""
 
     default: str
     models: Mapping[str, ModelSpec]
+    adapters: Mapping[str, AdapterSpec] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self.models.values())
@@ -120,6 +123,10 @@ class Catalog:
     def get(self, model_id: str) -> ModelSpec | None:
         """Return a model by its id, or None."""
         return self.models.get(model_id)
+
+    def adapters_of(self, model_id: str) -> list[AdapterSpec]:
+        """Return the adapters that were made for a model."""
+        return [spec for spec in self.adapters.values() if model_id in spec.models]
 
     @classmethod
     def load(cls, path: Path) -> "Catalog":
@@ -143,7 +150,8 @@ class Catalog:
             raise ConfigurationError(
                 f"catalog {path}: default {file.default!r} is not among its models"
             )
-        return cls(default=file.default, models=models)
+        adapters = read_adapters(file.adapters, models=models, root=path.parent)
+        return cls(default=file.default, models=models, adapters=adapters)
 
 
 def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:

@@ -12,6 +12,7 @@ LatentqError
 └── JobError                how a job fails, with the code that its row will show
     ├── InvalidInput
     ├── ModelUnavailable
+    ├── AdapterUnavailable
     ├── NonFinite
     ├── OutOfMemory
     ├── StorageUnavailable
@@ -155,6 +156,12 @@ class InvalidInput(JobError):
 
 class ModelUnavailable(JobError):
     """The model could not be loaded."""
+
+    job_code = ErrorCode.MODEL_UNAVAILABLE
+
+
+class AdapterUnavailable(JobError):
+    """An adapter of the job could not be loaded, or does not fit the model."""
 
     job_code = ErrorCode.MODEL_UNAVAILABLE
 

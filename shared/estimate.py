@@ -13,6 +13,7 @@ from shared.curve import Curve, cap_rows
 from shared.request import GenerationRequest
 from shared.vocab import Determinism
 
+_WORKLOAD = re.compile(r"([a-z]+)/([0-9]{1,6}(?:x[0-9]{1,6}){3})/([0-9]{1,6})(?:/([1-9]))?")
 #: A measurement above this was of a process that slept, in milliseconds.
 MAX_MS = 3_600_000.0
 
@@ -33,10 +34,12 @@ class Workload(NamedTuple):
     latent_shape: tuple[int, ...]
     #: Of the prompt; 0 where none has a part in it.
     num_tokens: int
+    num_adapters: int = 0
 
     def __str__(self) -> str:
-        """Write it as SQL keeps it, such as `forward/1x4x8x8/77`."""
-        return f"{self.stage}/{'x'.join(map(str, self.latent_shape))}/{self.num_tokens}"
+        """Write it as SQL keeps it: `forward/1x4x8x8/77`, and with two adapters `.../77/2`."""
+        plain = f"{self.stage}/{'x'.join(map(str, self.latent_shape))}/{self.num_tokens}"
+        return f"{plain}/{self.num_adapters}" if self.num_adapters else plain
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -45,11 +48,11 @@ class Workload(NamedTuple):
         Raises:
             ValueError: It is something else.
         """
-        match = re.fullmatch(r"([a-z]+)/([0-9]{1,6}(?:x[0-9]{1,6}){3})/([0-9]{1,6})", text)
+        match = _WORKLOAD.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is no workload")
-        stage, shape, num_tokens = match.groups()
-        return cls(Stage(stage), tuple(map(int, shape.split("x"))), int(num_tokens))
+        stage, shape, *numbers = match.groups(default="0")
+        return cls(Stage(stage), tuple(map(int, shape.split("x"))), *map(int, numbers))
 
     @property
     def positions(self) -> int:
@@ -88,25 +91,31 @@ class DeviceCosts:
         for cell in cells:
             measured[cell.workload][cell.rows] = (cell.ms, min(cell.samples, 10))
         curves = {workload: Curve(table) for workload, table in measured.items()}
-        self._forwards = {w: curve for w, curve in curves.items() if w.stage is Stage.FORWARD}
+        # By the number of adapters.
+        self._forwards: dict[int, dict[Workload, Curve]] = defaultdict(dict)
+        for workload, curve in curves.items():
+            if workload.stage is Stage.FORWARD:
+                self._forwards[workload.num_adapters][workload] = curve
         self._decode = _by_positions(
             (workload, curve.ms(1))
             for workload, curve in curves.items()
             if workload.stage is Stage.DECODE
         )
         # Milliseconds of a row by positions, for each way in which rows share forwards.
-        self._row_ms: dict[tuple[int, Determinism], Curve | None] = {}
+        self._row_ms: dict[tuple[int, Determinism, int], Curve | None] = {}
 
     def predict_s(self, request: GenerationRequest, spec: ModelSpec) -> float | None:
         """Predict the seconds of the device that a request takes when there is more to do.
 
         Each of its rows is charged with its share of the forward that the engine would run: whole
         jobs up to the knee, one job where sharing gains nothing, `exact_rows` for an exact one. A
-        size that was never measured is put between those that were. None if no forward was.
+        size that was never measured is put between those that were, and with as many adapters as
+        never were it costs what fewer do. None if no forward was measured.
         """
         num_rows = 2 if request.is_guided else 1
         positions = (request.width // spec.latent_factor) * (request.height // spec.latent_factor)
-        row_ms = self._row_curve(num_rows, request.determinism, spec)
+        num_adapters = self._nearest(len(request.adapters))
+        row_ms = self._row_curve((num_rows, request.determinism, num_adapters), spec)
         if row_ms is None:
             return None
         ms = row_ms.ms(positions) * num_rows * request.iterations
@@ -114,12 +123,17 @@ class DeviceCosts:
             ms += self._decode.ms(positions) * request.num_outputs
         return ms / 1000
 
-    def _row_curve(self, num_rows: int, determinism: Determinism, spec: ModelSpec) -> Curve | None:
-        way = (num_rows, determinism)
+    def _nearest(self, num_adapters: int) -> int:
+        """Return the number of adapters whose costs are known and tell most of another number's."""
+        fewer = [known for known in self._forwards if known <= num_adapters]
+        return max(fewer) if fewer else min(self._forwards, default=0)
+
+    def _row_curve(self, way: tuple[int, Determinism, int], spec: ModelSpec) -> Curve | None:
         if way not in self._row_ms:
+            num_rows, determinism, num_adapters = way
             self._row_ms[way] = _by_positions(
                 (workload, _row_ms(curve, num_rows, determinism, spec))
-                for workload, curve in self._forwards.items()
+                for workload, curve in self._forwards.get(num_adapters, {}).items()
             )
         return self._row_ms[way]
 

@@ -24,6 +24,13 @@ class WebhookBody(BaseModel):
 PREDICTION_WEIGHT = 2
 
 
+class AdapterBody(BaseModel):
+    """An adapter and its weight."""
+
+    id: str
+    weight: float
+
+
 class RequestBody(BaseModel):
     """The resolved request; sent again as it is, it makes an equal job.
 
@@ -48,7 +55,8 @@ class RequestBody(BaseModel):
     init_image: str | None
     mask: str | None
     strength: float | None
-    adapters: None = None
+    #: In the order of their ids.
+    adapters: list[AdapterBody] | None
     output_format: OutputFormat
     allow_undistilled: bool
     determinism: Determinism
@@ -268,7 +276,8 @@ def show_request(job: Job | NewJob) -> RequestBody:
     images = {"init_image": job.request.init_image, "mask": job.request.mask}
     named = {name: image and image.id for name, image in images.items()}
     return RequestBody(
-        **job.request.model_dump() | named,
+        **job.request.model_dump(exclude={"adapters"}) | named,
+        adapters=[AdapterBody(**use.model_dump()) for use in job.request.adapters] or None,
         preset=f"{job.preset.name}@{job.preset.version}",
         webhook=job.webhook and WebhookBody(url=job.webhook.url, events=list(job.webhook.events)),
         metadata=dict(job.metadata),

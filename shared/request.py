@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from shared.adapters import MAX_ADAPTERS, AdapterUse
 from shared.vocab import (
     Determinism,
     OutputFormat,
@@ -58,6 +59,8 @@ class GenerationRequest(BaseModel):
     mask: InputImage | None = None
     #: The share of the steps that is taken from `init_image` on; None without one.
     strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    #: In the order of their ids: in which one they were named changes nothing.
+    adapters: Annotated[tuple[AdapterUse, ...], Field(max_length=MAX_ADAPTERS)] = ()
     output_format: OutputFormat = OutputFormat.PNG
     allow_undistilled: bool = False
     determinism: Determinism = Determinism.FAST

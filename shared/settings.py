@@ -163,6 +163,9 @@ class WorkerSettings(
     warm_models: str | None = None
     #: Jobs that the engine may hold at once.
     worker_slots: int = Field(default=8, ge=1, le=256)
+    #: What adapters may take in memory, in MiB, and how many are kept there.
+    adapter_memory_mb: int = Field(default=512, ge=1, le=1_048_576)
+    max_adapters: int = Field(default=64, ge=4, le=10_000)
     #: How long a worker may be silent before its jobs run elsewhere, in seconds.
     lease_s: float = Field(default=15.0, ge=1.0, le=600.0)
     #: How often the state of running jobs is stored, in seconds: what a crash costs at most.

@@ -8,7 +8,7 @@ from shared.db.costs import CostRepository
 from shared.db.session import DATABASE_AWAY
 from shared.estimate import CostCell, Stage, Workload
 from worker.engine.cost import Cost, CostModel
-from worker.engine.trajectory import BatchKey, DecodeKey
+from worker.engine.trajectory import DecodeKey, ForwardKey
 
 #: An average that moved by less than this share since it was saved is not worth a write.
 MIN_CHANGE = 0.02
@@ -72,17 +72,16 @@ class CostKeeper:
 
 def _write_key(key: Hashable) -> tuple[str, Workload]:
     match key:
-        case BatchKey():
-            return key.model, Workload(Stage.FORWARD, key.latent_shape, key.num_tokens)
+        case ForwardKey():
+            return key.model, Workload(Stage.FORWARD, *key[1:])
         case DecodeKey():
             return key.model, Workload(Stage.DECODE, key.latent_shape, 0)
     raise TypeError(f"the engine has no costs by {type(key).__name__}")
 
 
 def _read_key(cell: CostCell) -> Hashable:
-    shape = cell.workload.latent_shape
     match cell.workload.stage:
         case Stage.FORWARD:
-            return BatchKey(cell.model, shape, cell.workload.num_tokens)
+            return ForwardKey(cell.model, *cell.workload[1:])
         case Stage.DECODE:
-            return DecodeKey(cell.model, shape)
+            return DecodeKey(cell.model, cell.workload.latent_shape)

@@ -39,7 +39,7 @@ from worker.checkpoint_keeper import CheckpointKeeper
 from worker.consumer import Consumer
 from worker.costs import CostKeeper
 from worker.device import describe_device
-from worker.engine import DeviceLost, Engine, EngineConfig, ModelCache
+from worker.engine import AdapterCache, DeviceLost, Engine, EngineConfig, ModelCache
 from worker.lease import LeaseKeeper
 from worker.metrics import AttemptMetrics, EngineCollector, show_leases
 from worker.pace import PaceMeter
@@ -73,6 +73,12 @@ def main(*, name: str) -> NoReturn:
     engine = Engine(
         EngineConfig(state_interval_s=settings.checkpoint_s),
         models,
+        adapters=AdapterCache(
+            catalog.adapters,
+            device,
+            max_bytes=settings.adapter_memory_mb * 2**20,
+            max_adapters=settings.max_adapters,
+        ),
         # A worker without its engine would fail every job it takes; a new process will not.
         on_crash=lambda error: watchdog.leave(_explain_crash(error)),
         on_preview=partial(show_preview, job_queue),

@@ -1,6 +1,7 @@
 """`latentq models`, `samplers`: what can be asked for."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -15,8 +16,9 @@ def models(
     """Show which models there are."""
     with connect(url, api_key) as client:
         body = client.models()
-    names = ("id", "medium", "prediction_type", "width", "height", "max_tokens", "description")
-    print_table(body, names, body["data"], as_json=as_json)
+    names = ("id", "medium", "prediction_type", "width", "height", "max_tokens", "adapters")
+    rows = [model | {"adapters": _name_adapters(model)} for model in body["data"]]
+    print_table(body, (*names, "description"), rows, as_json=as_json)
 
 
 def samplers(
@@ -33,3 +35,7 @@ def samplers(
         body = client.samplers(model)
     names = ("sampler", "schedule", "supported", "max_steps", "deterministic", "reason", "instead")
     print_table(body, names, body["data"], as_json=as_json)
+
+
+def _name_adapters(model: Mapping[str, Any]) -> str:
+    return ", ".join(adapter["id"] for adapter in model["adapters"])

@@ -148,7 +148,6 @@ FIELD_CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     (f"later field {name}", {name: value}, "not_supported_yet", f"#/{name}", "not supported yet")
     for name, value in {
         "class_label": "cat",
-        "adapters": [],
     }.items()
 ] + [
     (f"not_before {value}", {"not_before": value}, "invalid_request", "#/not_before", "RFC 3339")

@@ -13,12 +13,13 @@ from api.grid import LIST_OF
 from api.own_presets import PresetFields
 from api.schemas import JobCreate
 from cli.completion import complete_models, complete_presets
-from cli.job_fields import OPTIONS, with_fields
+from cli.job_fields import OPTIONS, send_pictures, with_fields
 from cli.main import app
-from latentq_client import JobBody, SweepFields
+from latentq_client import Client, JobBody, SweepFields
+from shared.errors import ConfigurationError
 
 #: Fields that no model of this version takes.
-LATER = {"class_label", "duration_s", "adapters"}
+LATER = {"class_label", "duration_s"}
 
 
 def test_the_client_knows_the_fields_of_the_api() -> None:
@@ -58,6 +59,28 @@ def test_a_command_gets_what_was_given_and_no_more(
 ) -> None:
     ended = CliRunner().invoke(make_program(), ["a star", *arguments])
     assert json.loads(ended.stdout) == {"prompt": "a star", "wait": False} | given
+
+
+#: Where nobody listens: nothing is sent where no picture is.
+NOBODY = Client("http://127.0.0.1:1", "key")
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (["pastel"], [{"id": "pastel"}]),
+        (["pastel:0.8", "ink:-1"], [{"id": "pastel", "weight": 0.8}, {"id": "ink", "weight": -1}]),
+    ],
+)
+def test_adapters_are_sent_with_their_weights(given: list[str], sent: list[object]) -> None:
+    fields = send_pictures(NOBODY, {"adapters": given, "steps": 3})
+    assert fields == {"adapters": sent, "steps": 3}
+
+
+@pytest.mark.parametrize("text", ["pastel:", "pastel:much", "pastel:1:2"])
+def test_an_adapter_without_a_readable_weight_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="--adapter takes ID or ID:WEIGHT"):
+        send_pictures(NOBODY, {"adapters": [text]})
 
 
 @pytest.mark.parametrize("command", ["submit", "estimate", "sweep"])

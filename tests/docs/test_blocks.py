@@ -127,6 +127,14 @@ def test_a_job_starts_from_a_picture_as_the_page_says(reader: Reader, stack: Sta
 
 
 @pytest.mark.slow
+def test_adapters_are_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    reader.follow("use-a-lora.md", stack)
+    drawn = [next((reader.folder / name).iterdir()) for name in ("gray", "paler")]
+    pictures = {path.read_bytes() for path in (*drawn, reader.folder / "brighter.png")}
+    assert len(pictures) == 3
+
+
+@pytest.mark.slow
 def test_webhooks_are_received_as_the_page_says(reader: Reader, stack: Stack) -> None:
     reader.follow("receive-webhooks.md", stack)
 
@@ -250,6 +258,7 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
         "receive-webhooks.md",
         "start-from-a-picture.md",
         "train-the-demo-model.md",
+        "use-a-lora.md",
         "use-the-openai-client.md",
         "use-the-replicate-client.md",
         "use-the-python-client.md",

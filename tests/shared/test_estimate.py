@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import CATALOG
+from shared.adapters import MAX_ADAPTERS
 from shared.catalog import Catalog
 from shared.estimate import MAX_MS, CostCell, DeviceCosts, Fleet, Stage, Workload
 from shared.request import GenerationRequest
@@ -100,6 +101,21 @@ def test_decoding_is_added_for_each_output_where_it_is_known() -> None:
     assert seconds == pytest.approx(20 * 0.010 + 2 * 0.050)
 
 
+def test_adapters_cost_what_as_many_did_or_fewer_where_nobody_had_as_many() -> None:
+    two = [CostCell("demo", "cpu", Workload(Stage.FORWARD, (1, 4, 16, 16), 77, 2), 1, 15.0, 5)]
+
+    def seconds(known: list[CostCell], num_adapters: int) -> float | None:
+        adapters = [{"id": str(n), "weight": 1.0} for n in range(num_adapters)]
+        return DeviceCosts(known).predict_s(request(adapters=adapters), SPEC)
+
+    none = cells({16: {1: 10.0}})
+    found = [seconds([*none, *two], num_adapters) for num_adapters in range(4)]
+    assert found == [pytest.approx(s) for s in (0.1, 0.1, 0.15, 0.15)]
+    assert [seconds(none, n) for n in (0, 3)] == [pytest.approx(0.1)] * 2
+    # Better than nothing.
+    assert [seconds(two, n) for n in (0, 3)] == [pytest.approx(0.15)] * 2
+
+
 def test_what_no_forward_was_measured_of_is_not_predicted() -> None:
     assert DeviceCosts([]).predict_s(request(), SPEC) is None
     decoding = cells({16: {1: 50.0}}, stage=Stage.DECODE)
@@ -164,11 +180,12 @@ def test_without_a_known_worker_nothing_is_predicted() -> None:
     st.sampled_from(Stage),
     st.lists(st.integers(1, 999_999), min_size=4, max_size=4).map(tuple),
     st.integers(0, 999_999),
+    st.integers(0, MAX_ADAPTERS),
 )
 def test_a_workload_reads_back_from_its_text(
-    stage: Stage, shape: tuple[int, ...], num_tokens: int
+    stage: Stage, shape: tuple[int, ...], num_tokens: int, num_adapters: int
 ) -> None:
-    workload = Workload(stage, shape, num_tokens)
+    workload = Workload(stage, shape, num_tokens, num_adapters)
     assert Workload.parse(str(workload)) == workload
 
 
@@ -181,6 +198,10 @@ def test_a_workload_reads_back_from_its_text(
         "forward/4x8x8/77",
         "encode/1x4x8x8/77",
         "forward/1x4x8x-8/77",
+        "forward/1x4x8x8/77/",
+        "forward/1x4x8x8/77/0",
+        "forward/1x4x8x8/77/10",
+        "forward/1x4x8x8/77/1/1",
     ],
 )
 def test_other_text_is_no_workload(text: str) -> None:

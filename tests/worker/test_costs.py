@@ -10,12 +10,12 @@ from shared.estimate import CostCell, Stage, Workload
 from worker.affinity import Affinity
 from worker.costs import CostKeeper
 from worker.engine.cost import Cost, CostModel
-from worker.engine.trajectory import BatchKey, DecodeKey
+from worker.engine.trajectory import DecodeKey, ForwardKey
 from worker.presence import Presence
 
-FORWARD = BatchKey("demo", (1, 4, 16, 16), 77)
+FORWARD = ForwardKey("demo", (1, 4, 16, 16), 77)
 DECODE = DecodeKey("demo", (1, 4, 16, 16))
-OTHER = BatchKey("other", (1, 4, 16, 16), 77)
+OTHER = ForwardKey("other", (1, 4, 16, 16), 77)
 #: Where nobody listens.
 AWAY = "postgresql://nobody:nothing@127.0.0.1:1/nowhere"
 
@@ -45,7 +45,7 @@ def written_at(database: sa.Engine) -> dict[str, list[object]]:
 def test_another_worker_on_the_same_kind_of_device_starts_from_what_one_learned(
     repository: CostRepository, costs: CostModel
 ) -> None:
-    costs.load([Cost(OTHER, 2, 30.0, 5)])
+    costs.load([Cost(OTHER, 2, 30.0, 5), Cost(FORWARD._replace(num_adapters=2), 8, 25.0, 5)])
     CostKeeper(repository, costs, device="cpu").save()
     recalled = CostKeeper(repository, CostModel(), device="cpu").recall("demo")
     assert set(recalled) == {cost for cost in costs.table() if cost.key != OTHER}

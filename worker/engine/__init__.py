@@ -1,5 +1,6 @@
 """The engine: a library that denoises many jobs together. It knows tensors and time, no stores."""
 
+from worker.engine.adapters import AdapterCache
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Engine
 from worker.engine.model_cache import ModelCache
@@ -15,6 +16,7 @@ from worker.engine.source import SourceImage
 from worker.engine.state import JobState, StateMisfit
 
 __all__ = [
+    "AdapterCache",
     "DeviceLost",
     "Engine",
     "EngineConfig",

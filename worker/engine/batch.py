@@ -13,6 +13,10 @@ class Entry(Protocol):
         """What it must have in common with others to share a forward."""
 
     @property
+    def cost_key(self) -> Hashable:
+        """What its forwards cost by."""
+
+    @property
     def num_rows(self) -> int:
         """How many rows of a forward it takes."""
 

@@ -14,6 +14,7 @@ from shared.errors import InternalFailure, JobError
 from shared.preview import Preview
 from shared.request import GenerationRequest
 from worker.company import Company
+from worker.engine.adapters import AdapterCache
 from worker.engine.batcher import Batcher
 from worker.engine.config import EngineConfig
 from worker.engine.cost import Cost, CostModel
@@ -49,11 +50,12 @@ class Engine:
     A job passes from one to the next and never back. A fourth makes previews of copies.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each thing that it works with
         self,
         config: EngineConfig,
         models: ModelCache,
         *,
+        adapters: AdapterCache | None = None,
         costs: CostModel | None = None,
         on_crash: Callable[[BaseException], None] = lambda _: None,
         on_preview: Callable[[Preview], None] = lambda _: None,
@@ -90,6 +92,7 @@ class Engine:
         self._clock = clock
         self._state_interval_s = config.state_interval_s
         self._models = models
+        self._adapters = adapters or AdapterCache({}, "cpu")
         self._previews = Previewer(models, on_preview, clock=clock)
         self._on_crash = on_crash
         self._run_ids = itertools.count()
@@ -155,7 +158,8 @@ class Engine:
 
         A request with a strength starts at `source`. A job goes on from `state`, if it comes with
         one, and gives its own to `on_state` now and then, on the step thread: it must return at
-        once.
+        once. One with adapters is held up here, in its own thread, while they are loaded and while
+        other jobs have all the room that they need.
 
         The future raises JobCanceled, EngineStopped or a JobError if the job ends without a result,
         and StateMisfit if it cannot go on from this state.
@@ -179,7 +183,12 @@ class Engine:
             if (previous := self._runs.get(job_id)) is not None:
                 previous.stop = JobCanceled()
             self._runs[job_id] = run
-        self._to_encode.put(run)
+        self._take_adapters(run)
+        with self._lock:  # it ends with the others, or is among those that end
+            if run.stop is None:
+                self._to_encode.put(run)
+                return run.future
+        self._end(run, run.stop)
         return run.future
 
     def cancel(self, job_id: str) -> None:
@@ -225,6 +234,20 @@ class Engine:
             fail_non_finite(batch, predictions)
         return self.batcher.retire(batch, now=self._clock())
 
+    def _take_adapters(self, run: Run) -> None:
+        """Hold what a run needs until its end."""
+        if not run.request.adapters:
+            return
+        try:
+            taken = self._adapters.take(run.request.adapters, is_wanted=lambda: run.stop is None)
+        except Exception as error:
+            run.stop = run.stop or as_job_error(error, "an adapter")
+            return
+        if taken is not None:
+            run.adapters = taken
+            held = {adapter.id for adapter in taken}
+            run.future.add_done_callback(lambda _: self._adapters.release(held))
+
     def _apply_commands(self) -> None:
         """Take in what was encoded, let go what shall stop, and take down what is due."""
         while not self._to_step.empty():
@@ -260,7 +283,7 @@ class Engine:
             try:
                 with self.timings.measure("encode_s"):
                     run.trajectories = self._intake.prepare(
-                        run.id, run.request, run.source, run.state
+                        run.id, run.request, run.source, run.state, adapters=run.adapters
                     )
             except StateMisfit as misfit:
                 self._end(run, misfit)

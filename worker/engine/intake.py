@@ -1,6 +1,7 @@
 """Turn a request into trajectories at their start."""
 
 from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from worker.engine.families.stable_diffusion import LatentDistribution, StableDi
 from worker.engine.fault import call_with_room, is_out_of_memory, release_memory
 from worker.engine.fitting import Size, advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
+from worker.engine.lora import DENOISER, TEXT_ENCODER, ActiveAdapter, Attachment
 from worker.engine.model_cache import ModelCache
 from worker.engine.samplers import SamplerBook, Scheduler, scale_noise
 from worker.engine.snapshot import restore
@@ -32,6 +34,9 @@ class _Encoded:
     prompt_embeds: Tensor  # [R, T, D]
     image: LatentDistribution | None
     mask: Tensor | None  # [1, 1, h, w]
+    #: Ids and weights of adapters, and what they add to the denoiser.
+    adapter_weights: tuple[tuple[str, float], ...]
+    adapters: Attachment
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Intake:
         self._tally = tally or Tally()
         self._samplers = SamplerBook()
         self._prompt_cache_size = prompt_cache_size
-        self._prompts: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+        self._prompts: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def prepare(
         self,
@@ -66,11 +71,13 @@ class Intake:
         request: GenerationRequest,
         source: SourceImage | None,
         state: JobState | None = None,
+        *,
+        adapters: Sequence[ActiveAdapter] = (),
     ) -> list[Trajectory]:
         """Make one trajectory for each output, in a state that was taken of them before.
 
         Raises:
-            JobError: The model cannot be loaded, or does not take the request.
+            JobError: The model cannot be loaded, or does not take the request or its adapters.
             StateMisfit: The state is none of this job's, here.
         """
         family = self._models.get(request.model)
@@ -79,9 +86,11 @@ class Intake:
         )
         mask = None if source is None else source.mask
         encoded = _Encoded(
-            prompt_embeds=torch.cat([self._encode(family, prompt) for prompt in prompts]),
+            prompt_embeds=torch.cat([self._encode(family, prompt, adapters) for prompt in prompts]),
             image=None if source is None else self._encode_image(family, source),
             mask=None if mask is None else family.encode_mask(mask),
+            adapter_weights=tuple((adapter.id, adapter.weight) for adapter in adapters),
+            adapters=family.bind(DENOISER, adapters),
         )
         trajectories = [
             self._start(family, run_id, index, request, encoded)
@@ -115,7 +124,12 @@ class Intake:
             run_id=run_id,
             index=index,
             seed=request.seeds[index],
-            key=BatchKey(spec.id, tuple(start.latents.shape), encoded.prompt_embeds.shape[1]),
+            key=BatchKey(
+                spec.id,
+                tuple(start.latents.shape),
+                encoded.prompt_embeds.shape[1],
+                encoded.adapter_weights,
+            ),
             scheduler=scheduler,
             generator=generator,
             latents=start.latents,
@@ -127,17 +141,22 @@ class Intake:
             exact_rows=spec.exact_rows if is_exact else None,
             first=request.first_iteration,
             known=start.known,
+            adapters=encoded.adapters,
         )
 
-    def _encode(self, family: StableDiffusion, prompt: str) -> Tensor:
+    def _encode(
+        self, family: StableDiffusion, prompt: str, adapters: Sequence[ActiveAdapter]
+    ) -> Tensor:
         """Encode a prompt, or find it encoded: always alone, so that the bits are the same."""
-        key = (family.spec.id, prompt)
+        heard = [adapter for adapter in adapters if TEXT_ENCODER in adapter.branches]
+        key = (family.spec.id, prompt, *((adapter.id, adapter.weight) for adapter in heard))
         if key in self._prompts:
             self._tally.prompt_hits += 1
         else:
             self._tally.prompt_misses += 1
             encode = partial(family.encode, prompt)
-            self._prompts[key] = call_with_room(self._company, encode)
+            with family.bind(TEXT_ENCODER, heard).attached():
+                self._prompts[key] = call_with_room(self._company, encode)
             if len(self._prompts) > self._prompt_cache_size:
                 self._prompts.popitem(last=False)
         self._prompts.move_to_end(key)

@@ -97,14 +97,14 @@ class Lane(Generic[EntryT]):
         entry = self.seats[0].entry
         job_rows = max(seat.entry.num_rows for seat in self.seats)
         limits = {"job_rows": job_rows, "max_rows": entry.max_rows}
-        if not self.costs.gains_from_batching(entry.key, **limits):
+        if not self.costs.gains_from_batching(entry.cost_key, **limits):
             return 1
         fitting = self.headroom.cap(entry.key, max_rows=entry.max_rows)
-        return min(self.costs.row_cap(entry.key, **limits), fitting)
+        return min(self.costs.row_cap(entry.cost_key, **limits), fitting)
 
 
 def predict_left_ms(costs: CostModel, entry: Entry) -> float | None:
     """Predict how long an entry would take alone to its end; None while nothing is known."""
     size = entry.exact_rows or entry.num_rows
-    ms = costs.predict_ms(entry.key, size)
+    ms = costs.predict_ms(entry.cost_key, size)
     return None if ms is None else ms * -(-entry.num_rows // size) * entry.iterations_left

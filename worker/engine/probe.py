@@ -10,7 +10,7 @@ from worker.engine.cost import Cost
 from worker.engine.device import synchronize
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.fault import is_out_of_memory, release_memory
-from worker.engine.trajectory import BatchKey
+from worker.engine.trajectory import ForwardKey
 
 #: Row counts that are measured, as far as the model allows and the time reaches.
 ROWS = (1, 2, 4, 8, 16)
@@ -30,7 +30,7 @@ def probe(
     generator = torch.Generator("cpu").manual_seed(0)
     latents = family.latents(width=spec.width, height=spec.height, generator=generator)
     prompt = family.encode("")
-    key = BatchKey(spec.id, tuple(latents.shape), prompt.shape[1])
+    key = ForwardKey(spec.id, tuple(latents.shape), prompt.shape[1])
     timestep = torch.tensor([spec.training.num_train_timesteps / 2], device=latents.device)
 
     def time_forward(rows: int) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
+from worker.engine.lora import ActiveAdapter
 from worker.engine.recorder import Recorder
 from worker.engine.result import EngineStopped, ImageOutput, JobResult, Stages
 from worker.engine.source import SourceImage
@@ -25,6 +26,7 @@ class Run:
     state: JobState | None
     recorder: Recorder
     future: "Future[JobResult]" = field(default_factory=Future)
+    adapters: tuple[ActiveAdapter, ...] = ()
     trajectories: list[Trajectory] = field(default_factory=list)
     #: Trajectories that went on from the batch to the decoder.
     num_passed_on: int = 0

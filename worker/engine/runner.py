@@ -193,7 +193,7 @@ class Runner:
             )
 
         where = f"in forwards of {forward.size} rows, as exact jobs have them," if is_exact else ""
-        with self._company.alone():
+        with self._company.alone(), step.batch.entries[0].adapters.attached():
             return advise_size(step.family.spec, Size.of(latents), call, where=where)
 
     def _forward(self, step: _Step, forward: Forward) -> None:
@@ -206,11 +206,12 @@ class Runner:
         # shall not count as this forward's time, and this forward's time shall.
         synchronize(step.family.device)
         started = self._timings.clock()
-        predictions = step.family.predict(latents, timesteps, prompt_embeds)
+        with entries[0].adapters.attached():
+            predictions = step.family.predict(latents, timesteps, prompt_embeds)
         synchronize(step.family.device)
         elapsed_s = self._timings.clock() - started
         self._timings.forward_s += elapsed_s
-        self._costs.observe(entries[0].key, forward.size, 1000 * elapsed_s)
+        self._costs.observe(entries[0].cost_key, forward.size, 1000 * elapsed_s)
         self._tally.forwards[step.family.spec.id, len(forward.rows)] += 1
         self._tally.padding_rows[step.family.spec.id] += forward.size - len(forward.rows)
         for row, prediction in zip(forward.rows, torch.split(predictions, 1), strict=False):

@@ -10,6 +10,7 @@ from torch import Tensor
 from shared.errors import JobError, NonFinite
 from worker.engine.fault import as_job_error
 from worker.engine.forward_process import KnownRegion
+from worker.engine.lora import NOTHING, Attachment
 from worker.engine.samplers import Scheduler, scale_input, takes_generator
 
 
@@ -19,6 +20,25 @@ class BatchKey(NamedTuple):
     model: str
     latent_shape: tuple[int, ...]
     num_tokens: int
+    #: Ids and weights, in the order of the ids.
+    adapters: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def cost_key(self) -> "ForwardKey":
+        """What it costs by."""
+        return ForwardKey(self.model, self.latent_shape, self.num_tokens, len(self.adapters))
+
+
+class ForwardKey(NamedTuple):
+    """What decides, besides its rows, how long a forward takes.
+
+    Of adapters it is their number: each set of them, with its weights, would be learned anew.
+    """
+
+    model: str
+    latent_shape: tuple[int, ...]
+    num_tokens: int
+    num_adapters: int = 0
 
 
 class DecodeKey(NamedTuple):
@@ -55,6 +75,8 @@ class Trajectory:
     first: int = 0
     #: The part that a mask keeps, if there is one.
     known: KnownRegion | None = None
+    #: What adapters add to the denoiser; all rows of a key have the same.
+    adapters: Attachment = NOTHING
     #: Forwards done.
     iteration: int = 0
     #: Sum over its iterations of the rows of jobs in its forward.
@@ -68,6 +90,11 @@ class Trajectory:
         self.scheduler_at_start = vars(self.scheduler).copy()
         has_noise = takes_generator(self.scheduler)
         self._step_arguments = {"generator": self.generator} if has_noise else {}
+
+    @property
+    def cost_key(self) -> ForwardKey:
+        """What its forwards cost by."""
+        return self.key.cost_key
 
     @property
     def num_rows(self) -> int:

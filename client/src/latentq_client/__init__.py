@@ -12,6 +12,7 @@ from latentq_client.errors import (
 )
 from latentq_client.events import Event, Preview
 from latentq_client.fields import (
+    AdapterFields,
     EndpointChanges,
     EndpointFields,
     JobBody,
@@ -25,6 +26,7 @@ from latentq_client.together import Batch, Estimate, Skipped, Sweep, SweepPoint
 from latentq_client.uploads import Upload
 
 __all__ = [
+    "AdapterFields",
     "Artifact",
     "AsyncClient",
     "AsyncJobHandle",

@@ -20,6 +20,13 @@ class PresetFields(TypedDict, total=False):
     allow_undistilled: bool
 
 
+class AdapterFields(TypedDict, total=False):
+    """An adapter of the catalog, and how much it changes; its own weight if none is named."""
+
+    id: Required[str]
+    weight: float
+
+
 class JobFields(PresetFields, total=False):
     """Fields of a job beside its prompt."""
 
@@ -30,6 +37,7 @@ class JobFields(PresetFields, total=False):
     init_image: str
     mask: str
     strength: float
+    adapters: Sequence[AdapterFields]
     determinism: str
     service_class: str
     priority: int

@@ -7,7 +7,14 @@ import torch
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.request import GenerationRequest
-from worker.engine import Engine, EngineConfig, JobResult, ModelCache, SourceImage
+from worker.engine import (
+    AdapterCache,
+    Engine,
+    EngineConfig,
+    JobResult,
+    ModelCache,
+    SourceImage,
+)
 
 #: No test waits longer for the engine, in seconds.
 PATIENCE_S = 60
@@ -65,10 +72,14 @@ def submit_together(models: ModelCache) -> Iterator[Submit]:
 
 
 def run_alone(
-    models: ModelCache, request: GenerationRequest, source: SourceImage | None = None
+    models: ModelCache,
+    request: GenerationRequest,
+    source: SourceImage | None = None,
+    *,
+    adapters: AdapterCache | None = None,
 ) -> JobResult:
     """Run a request on an engine of its own."""
-    engine = Engine(EngineConfig(), models)
+    engine = Engine(EngineConfig(), models, adapters=adapters)
     engine.start()
     try:
         return engine.submit("alone", request, source).result(PATIENCE_S)

@@ -13,6 +13,7 @@ from worker.engine import Engine, EngineConfig, ModelCache, runner
 from worker.engine.device import synchronize
 from worker.engine.forward_process import noise_to
 from worker.engine.samplers import SamplerBook, scale_input, scale_noise, takes_generator
+from worker.engine.trajectory import ForwardKey
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_forward_is_timed_from_an_idle_device_to_its_end(
     engine.start()
     engine.submit("job", request(steps=3)).result(PATIENCE_S)
     engine.stop()
-    forwards = [cost for cost in engine.costs.table() if len(cost.key) == 3]
+    forwards = [cost for cost in engine.costs.table() if isinstance(cost.key, ForwardKey)]
     assert [(cost.ms, cost.samples) for cost in forwards] == [(1000.0, 3)]
 
 

@@ -9,7 +9,7 @@ from tests.worker.engine.faults import allocate_too_much
 from worker.engine import Engine, EngineConfig, ModelCache
 from worker.engine.cost import Cost
 from worker.engine.probe import CONTRADICTION_RATIO, ROWS, confirms, probe
-from worker.engine.trajectory import BatchKey, DecodeKey
+from worker.engine.trajectory import DecodeKey, ForwardKey
 
 
 def ticking(seconds: float) -> Iterator[float]:
@@ -71,7 +71,7 @@ TICK_S = 1 / 32
 
 def known(*, factor: float = 1.0) -> list[Cost]:
     """Return what a probe would find where each forward takes a tick, or a multiple of it."""
-    key = BatchKey("demo", (1, 4, 16, 16), 24)  # of the demo model's own size
+    key = ForwardKey("demo", (1, 4, 16, 16), 24)  # of the demo model's own size
     return [Cost(key, rows, factor * 1000 * TICK_S, 50) for rows in ROWS]
 
 

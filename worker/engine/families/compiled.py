@@ -17,7 +17,10 @@ def denoise(denoiser: Any, latents: Tensor, timesteps: Tensor, prompt_embeds: Te
 
 
 class CompiledDenoiser:
-    """Run forwards of the model's own size compiled, and those of other sizes as they are.
+    """Run forwards of the model's own size compiled, and others as they are.
+
+    Those with adapters are others: programs were made without them, and would leave out without a
+    word what their hooks add.
 
     Each bucket of rows is to be run once when the model is loaded: compiled at work, it would keep
     jobs waiting for minutes. Fewer rows than their bucket has are filled up with copies of one. The
@@ -42,7 +45,7 @@ class CompiledDenoiser:
         """Run rows as `denoise` does."""
         rows = len(latents)
         bucket = next((size for size in self.buckets if size >= rows), None)
-        if bucket is None or latents.shape[2:] != self._size:
+        if bucket is None or latents.shape[2:] != self._size or self._has_adapters():
             return denoise(self._denoiser, latents, timesteps, prompt_embeds)
         latents, timesteps, prompt_embeds = (
             torch.cat([tensor, *[tensor[:1]] * (bucket - rows)])
@@ -51,3 +54,6 @@ class CompiledDenoiser:
         # Programs hold for one order in memory; what comes from a picture may have another.
         latents = latents.contiguous(memory_format=self._memory_format)
         return denoise(self._compiled, latents, timesteps, prompt_embeds)[:rows]
+
+    def _has_adapters(self) -> bool:
+        return any(layer._forward_hooks for layer in self._denoiser.modules())

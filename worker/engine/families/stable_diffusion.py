@@ -4,7 +4,7 @@ Each function does what diffusers' StableDiffusionPipeline, or the one for image
 inpainting, does at the same place, so that a job alone gives the same bits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from shared.catalog import ModelSpec
 from shared.errors import InvalidInput, ModelUnavailable, NonFinite
 from worker.engine.families.compiled import CompiledDenoiser, denoise
 from worker.engine.families.placement import Placement
+from worker.engine.lora import DENOISER, NOTHING, TEXT_ENCODER, ActiveAdapter, Attachment, bind
 from worker.engine.samplers import load_native
 
 #: diffusers' DiagonalGaussianDistribution over latents [1, C, h, w].
@@ -64,6 +65,15 @@ class StableDiffusion:
             torch.AcceleratorError: Not even that works.
         """
         torch.ones(1, device=self.device).sum().item()
+
+    def bind(self, part: str, adapters: Sequence[ActiveAdapter]) -> Attachment:
+        """Say what adapters add to the denoiser or the text encoder.
+
+        Raises:
+            AdapterUnavailable: One was made for another model.
+        """
+        parts = {DENOISER: self._unet, TEXT_ENCODER: self._text_encoder}
+        return bind(parts[part], part, adapters) if adapters else NOTHING
 
     def encode(self, prompt: str) -> Tensor:
         """Encode one prompt alone; returns [1, T, D].
