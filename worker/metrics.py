@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from shared.catalog import Catalog
 from shared.job import Claim
 from worker.engine import Engine, ModelCache
-from worker.engine.trajectory import BatchKey
+from worker.engine.trajectory import ForwardKey
 
 #: Upper ends of buckets, in seconds.
 WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
@@ -151,12 +151,12 @@ class EngineCollector(Collector):
             "latentq_row_cap",
             f"Rows that jobs with guidance may share a forward up to, for the {MAX_KEYS} batch "
             "keys that were run most",
-            labels=["model", "latent_shape", "num_tokens"],
+            labels=["model", "latent_shape", "num_tokens", "num_adapters"],
         )
         costs = self._engine.costs
-        run: Counts[BatchKey] = Counts()
+        run: Counts[ForwardKey] = Counts()
         for cost in costs.table():
-            if isinstance(cost.key, BatchKey):
+            if isinstance(cost.key, ForwardKey):
                 run[cost.key] += cost.samples
         for key, _ in run.most_common(MAX_KEYS):
             spec = self._catalog.get(key.model)
@@ -167,7 +167,8 @@ class EngineCollector(Collector):
             cap = costs.row_cap(key, **limits) if gains else GUIDED_ROWS
             cap = min(cap, self._engine.headroom.cap(key, max_rows=spec.max_rows))
             shape = "x".join(map(str, key.latent_shape))
-            caps.add_metric([key.model, shape, str(key.num_tokens)], cap)
+            labels = [key.model, shape, str(key.num_tokens), str(key.num_adapters)]
+            caps.add_metric(labels, cap)
         return caps
 
     def _collect_models(self) -> Iterator[Metric]:
