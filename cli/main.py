@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typer
 
 from cli.commands import (
+    alive,
     catalog,
     doctor,
     jobs,
@@ -34,6 +35,7 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
         processes.dispatcher,
         processes.migrate,
         doctor.doctor,
+        alive.alive,
     ],
     "Jobs": [
         submit.submit,
