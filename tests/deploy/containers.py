@@ -18,6 +18,28 @@ from tests.fixtures.stack import free_port, wait_until
 #: Ports that each container has to itself.
 OWN_PORTS = ("8000", "9464")
 
+#: Makes all read-only but the folders that are given, and runs what stands behind `--`.
+_READ_ONLY = """
+until [ "$1" = -- ]; do mount --bind "$1" "$1"; shift; done
+shift
+mount -o remount,bind,ro /
+cd "$PWD"
+exec "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a container has to itself on this machine."""
+
+    #: Where it stands; a volume of it, if it has one.
+    home: Path
+    #: By the ports that it listens on, those that it has here.
+    ports: Mapping[str, str]
+    environment: dict[str, str]
+    #: What its commands begin with.
+    confine: Sequence[str]
+
 
 @dataclass
 class Container:
@@ -25,17 +47,16 @@ class Container:
 
     name: str
     process: "subprocess.Popen[bytes]"
-    environment: Mapping[str, str]
-    ports: Mapping[str, str]
+    place: Place
     check: Sequence[str]
-    #: Where it stands: it writes nothing there unless that is a volume of it.
-    home: Path
     log: Path
     stop_grace_s: float
 
     def is_healthy(self) -> bool:
         """Run the health check once."""
-        ended = subprocess.run(self.check, env=self.environment, capture_output=True, check=False)
+        ended = subprocess.run(
+            self.check, env=self.place.environment, capture_output=True, check=False
+        )
         return ended.returncode == 0
 
     def wait_until_healthy(self) -> None:
@@ -44,8 +65,11 @@ class Container:
         def is_decided() -> bool:
             return self.process.poll() is not None or self.is_healthy()
 
-        wait_until(is_decided, timeout_s=120)
-        assert self.process.poll() is None, f"{self.name} died:\n{self.log.read_text()}"
+        try:
+            wait_until(is_decided, timeout_s=120)
+            assert self.process.poll() is None
+        except (TimeoutError, AssertionError) as error:
+            raise AssertionError(f"{self.name}:\n{self.log.read_text()}") from error
 
     def stop(self) -> int:
         """Stop it as Docker does, and return its exit code; it has its grace period and no more."""
@@ -62,37 +86,35 @@ class Host:
     places: Mapping[str, str]
     document: dict[str, Any] = field(default_factory=compose.read)
     containers: list[Container] = field(default_factory=list)
+    _num_places: int = field(default=0, init=False)
 
     def start(self, name: str, *more: str) -> Container:
         """Start a copy of a service; `more` are arguments that only a shared machine needs."""
-        ports = {port: str(free_port()) for port in OWN_PORTS}
-        environment = self.environment(name, ports)
-        log = self.folder / f"{name}-{len(self.containers)}.log"
-        home = self.folder / f"{name}-{len(self.containers)}"
-        home.mkdir()
+        place = self._make_place(name)
+        log = place.home.with_suffix(".log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*self.command(name, ports), *more],
-                env=environment,
-                cwd=home,
+                [*place.confine, *self._command(name, place), *more],
+                env=place.environment,
+                cwd=place.home,
                 stdout=output,
                 stderr=output,
             )
         service = self.document["services"][name]
         kind, *check = service["healthcheck"]["test"]
-        check = self._translate(["sh", "-c", *check] if kind == "CMD-SHELL" else check, ports)
+        check = self._translate(["sh", "-c", *check] if kind == "CMD-SHELL" else check, place)
         grace_s = compose.seconds(service["stop_grace_period"])
-        container = Container(name, process, environment, ports, check, home, log, grace_s)
+        container = Container(name, process, place, [*place.confine, *check], log, grace_s)
         self.containers.append(container)
         return container
 
     def run(self, name: str, *arguments: str) -> str:
         """Run a service, or another command of its image, to its end; returns what it printed."""
-        ports = {port: str(free_port()) for port in OWN_PORTS}
+        place = self._make_place(name)
         ended = subprocess.run(
-            arguments or self.command(name, ports),
-            env=self.environment(name, ports),
-            cwd=self.folder,
+            [*place.confine, *(arguments or self._command(name, place))],
+            env=place.environment,
+            cwd=place.home,
             capture_output=True,
             text=True,
             timeout=120,
@@ -101,18 +123,10 @@ class Host:
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
-    def command(self, name: str, ports: Mapping[str, str]) -> list[str]:
-        """Say what runs in a service: the entry point of its image, and its command."""
-        service = self.document["services"][name]
-        entry = ["latentq"] if name in compose.OURS else service.get("entrypoint", [])
-        return self._translate([*entry, *service["command"]], ports)
-
-    def environment(self, name: str, ports: Mapping[str, str]) -> dict[str, str]:
-        """Say which variables a service has, and no others."""
-        variables = self.document["services"][name].get("environment", {})
-        values = self._translate(list(variables.values()), ports)
-        own = {"PATH": self.path, "HOME": "/nonexistent", "TMPDIR": str(self.folder / "tmp")}
-        return own | dict(zip(variables, values, strict=True))
+    def options(self, name: str) -> list[str]:
+        """Say which arguments a service has behind its program."""
+        options: list[str] = self.document["services"][name]["command"][1:]
+        return options
 
     def kill(self) -> None:
         """End what still runs."""
@@ -121,13 +135,54 @@ class Host:
                 container.process.kill()
                 container.process.wait(10)
 
-    def _translate(self, words: Sequence[str], ports: Mapping[str, str]) -> list[str]:
-        return [self._place(ports.get(word, word)) for word in words]
+    def _make_place(self, name: str) -> Place:
+        service = self.document["services"][name]
+        self._num_places += 1
+        home = self.folder / f"{name}-{self._num_places}"
+        has_volume = any(volume.endswith(":/data") for volume in service.get("volumes", []))
+        user = service["user"].split(":")
+        home.mkdir()
+        place = Place(
+            home=home,
+            ports={port: str(free_port()) for port in OWN_PORTS},
+            environment={},
+            confine=confine(int(user[0]), int(user[1]), [home] if has_volume else []),
+        )
+        variables = service.get("environment", {})
+        values = self._translate(list(variables.values()), place)
+        own = {"PATH": self.path, "HOME": "/nonexistent"}
+        place.environment.update(own | dict(zip(variables, values, strict=True)))
+        return place
 
-    def _place(self, text: str) -> str:
-        for there, here in self.places.items():
+    def _command(self, name: str, place: Place) -> list[str]:
+        service = self.document["services"][name]
+        entry = ["latentq"] if name in compose.OURS else service.get("entrypoint", [])
+        return self._translate([*entry, *service["command"]], place)
+
+    def _translate(self, words: Sequence[str], place: Place) -> list[str]:
+        return [self._replace(place.ports.get(word, word), place) for word in words]
+
+    def _replace(self, text: str, place: Place) -> str:
+        for there, here in (*self.places.items(), ("=/data", f"={place.home}")):
             text = text.replace(there, here)
         return text
+
+
+def confine(user: int, group: int, volumes: Sequence[Path]) -> list[str]:
+    """Say what makes a command run as Docker does: not as root, without capabilities, read-only.
+
+    It may write to /tmp and its volumes. Where we are not root ourselves, it runs as it is.
+    """
+    if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        return []
+    for folder in volumes:
+        os.chown(folder, user, group)
+    account = [f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+    rights = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    return [
+        *("unshare", "--mount", "sh", "-euc", _READ_ONLY, "sh"),
+        *("/tmp", *map(str, volumes), "--", "setpriv", *account, *rights),
+    ]
 
 
 def make_secrets(folder: Path, places: Mapping[str, str]) -> Path:
@@ -142,6 +197,8 @@ def make_secrets(folder: Path, places: Mapping[str, str]) -> Path:
         file.chmod(0o600)
         file.write_text(text)
         file.chmod(0o444)
+    # Docker hands files over one by one, whoever may open their folder.
+    secrets.chmod(0o755)
     return secrets
 
 

@@ -40,7 +40,6 @@ def host(server_folder: Path) -> Iterator[Host]:
         "-s3.port=8333": f"-s3.port={ports['s3']}",
         "/run/secrets": str(folder / "secrets"),
         "/models": str(compose.ROOT / "models"),
-        "=/data": f"={folder / 'seaweedfs'}",
         "0.0.0.0": "127.0.0.1",
     }
     secrets = make_secrets(folder, places)
@@ -67,7 +66,6 @@ def host(server_folder: Path) -> Iterator[Host]:
 def describe_postgres(host: Host, data_dir: DataDir, port: int) -> Child:
     """Say how to run PostgreSQL with the file's options and health check."""
     spec = postgres.describe(data_dir, port)
-    _, *options = host.command("postgres", {})
     _, *check = host.document["services"]["postgres"]["healthcheck"]["test"]
     command = [str(port) if word == "5432" else word for word in check]
 
@@ -75,13 +73,15 @@ def describe_postgres(host: Host, data_dir: DataDir, port: int) -> Child:
         ended = subprocess.run(command, env={"PATH": host.path}, capture_output=True, check=False)
         return ended.returncode == 0
 
-    return Child(dataclasses.replace(spec, command=[*spec.command, *options], is_ready=is_healthy))
+    return Child(
+        dataclasses.replace(
+            spec, command=[*spec.command, *host.options("postgres")], is_ready=is_healthy
+        )
+    )
 
 
 def start_valkey_and_seaweedfs(host: Host, ports: dict[str, int]) -> None:
     """Start both and wait for their health checks; each part gets a port that is free here."""
-    for name in ("seaweedfs", "tmp"):
-        (host.folder / name).mkdir()
     parts = [
         f"-{part}.port{kind}={ports[part + name]}"
         for part in ("master", "volume", "filer", "s3", "admin")
@@ -104,11 +104,11 @@ def test_a_job_goes_through_what_the_compose_file_starts(host: Host) -> None:
     )
     for container in (api, dispatcher, *workers):
         container.wait_until_healthy()
-    metrics = f"http://127.0.0.1:{dispatcher.ports['9464']}/metrics"
+    metrics = f"http://127.0.0.1:{dispatcher.place.ports['9464']}/metrics"
     assert "latentq_redis_evicts" in httpx.get(metrics).raise_for_status().text
     key = host.run("api", "latentq", "keys", "create", "--tenant", "default").strip()
     with httpx.Client(
-        base_url=f"http://127.0.0.1:{api.ports['8000']}",
+        base_url=f"http://127.0.0.1:{api.place.ports['8000']}",
         headers={"Authorization": f"Bearer {key}", "Prefer": f"wait={WAIT_S}"},
         timeout=WAIT_S + 5,
     ) as client:
@@ -123,8 +123,8 @@ def test_a_job_goes_through_what_the_compose_file_starts(host: Host) -> None:
         assert container.stop() in ({0, -15} if container is api else {0}), container.name
     for container in (api, *workers, dispatcher):
         assert not container.is_healthy(), container.name
-    written = {c.name for c in host.containers if any(c.home.iterdir())}
-    assert written == {"valkey"}  # which stands in its volume
+    written = {c.name for c in host.containers if any(c.place.home.iterdir())}
+    assert written == {"valkey", "seaweedfs"}  # whose volumes these are
 
 
 def test_an_image_is_built_as_its_dockerfile_says(tmp_path: Path) -> None:
