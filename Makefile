@@ -59,8 +59,8 @@ fix: install ## Format and mend what a machine can
 
 lock: install ## Pin the newest versions that pyproject.toml allows
 	$(COMPILE) --all-extras --upgrade --output-file requirements/lock.txt
-	$(COMPILE) --extra api --constraint requirements/lock.txt --upgrade --output-file requirements/service.txt
-	$(COMPILE) --extra worker --constraint requirements/lock.txt --upgrade --output-file requirements/worker.txt
+	$(COMPILE) --extra api --extra traces --constraint requirements/lock.txt --upgrade --output-file requirements/service.txt
+	$(COMPILE) --extra worker --extra traces --constraint requirements/lock.txt --upgrade --output-file requirements/worker.txt
 
 manifests: install ## Render the Helm chart to deploy/kubernetes
 	$(BIN)/python -m tests.deploy.manifests

@@ -1,10 +1,12 @@
 """Who a request comes from: `Authorization: Bearer KEY`."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -20,6 +22,9 @@ _HINT = "send a valid API key as Authorization: Bearer KEY"
 
 #: What a long answer takes for fresh, so that with its own pauses it ends within half a minute.
 FRESH = timedelta(seconds=20)
+
+#: What every log line of a request about a job says. Anything else in its path may be private.
+_JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 
 _bearer = HTTPBearer(auto_error=False, description="An API key")
 
@@ -53,6 +58,9 @@ async def authenticate(
             tell_rate(request.scope, rate)
             refuse_over(rate)
     request.state.caller = principal
+    job_id = request.path_params.get("job_id", "")
+    if _JOB_ID.fullmatch(job_id):
+        structlog.contextvars.bind_contextvars(job_id=job_id)
 
 
 async def get_caller(request: Request) -> Principal:

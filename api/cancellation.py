@@ -16,6 +16,7 @@ def cancel(services: Services, tenant: str, job_id: str) -> tuple[Job, CancelOut
         NotFound: The tenant has no such job.
     """
     job, outcome = services.jobs.request_cancel(tenant, job_id)
+    services.metrics.note_cancel(outcome)
     match outcome:
         case CancelOutcome.REQUESTED:
             services.notify_cancel(job.id)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from api.belongings import Belongings, belongings_of
@@ -19,6 +20,7 @@ from shared.errors import FieldProblem, InvalidRequest
 from shared.job import BatchPlace, Job, NewJob
 from shared.queue import queue_of
 from shared.request import GenerationRequest
+from shared.tracing import carry, span
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +64,12 @@ def prepare_together(
     return settled
 
 
+def asks_nobody(services: Services, body: JobCreate) -> bool:
+    """Tell whether `prepare` takes no query: the body names nothing that its tenant owns."""
+    is_built_in = body.preset is None or services.resolver.presets.find(body.preset) is not None
+    return is_built_in and body.init_image is None and body.mask is None
+
+
 def check_allowed(caller: Principal, request: GenerationRequest) -> None:
     """Check a resolved request against what its key allows, whatever else the key has taken.
 
@@ -84,7 +92,7 @@ def check_allowed(caller: Principal, request: GenerationRequest) -> None:
         raise InvalidRequest(problems, code="over_key_limit")
 
 
-def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
+async def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
     """Store a job and say that it waits; returns it, or the one that its key made before and True.
 
     Raises:
@@ -94,10 +102,13 @@ def accept(services: Services, new: NewJob) -> tuple[Job, bool]:
         RequestRefused: The queue is full.
     """
     services.admission.check(1)
-    job, is_replay = services.jobs.insert(new)
+    attributes = {"latentq.job_id": new.id, "latentq.model": new.request.model}
+    with span(services.tracer, "submit", attributes=attributes):
+        job, is_replay = await _insert(services, replace(new, traceparent=carry()))
     reached(CrashPoint.AFTER_SUBMIT)
     if not is_replay:
         services.admission.note_accepted(1)
+        services.metrics.note_accepted(new.request.model)
         services.nudge()
         log.info(
             "job_accepted",
@@ -130,22 +141,39 @@ def accept_together(
     """
     services.admission.check(len(members))
     batch_id = services.new_batch_id()
-    new = NewBatch(
-        id=batch_id,
-        tenant=caller.tenant,
-        jobs=[replace(member.job, batch=BatchPlace(batch_id, member.index)) for member in members],
-        pointers=[member.pointer for member in members],
-        skipped=skipped,
-        idempotency_key=idempotency_key,
-        body_sha256=None if idempotency_key is None else fingerprint(body),
-    )
-    batch, is_replay = services.batches.insert(new)
+    attributes = {"latentq.batch": batch_id, "latentq.num_jobs": len(members)}
+    with span(services.tracer, "submit", attributes=attributes):
+        new = NewBatch(
+            id=batch_id,
+            tenant=caller.tenant,
+            jobs=[_place(member, batch_id) for member in members],
+            pointers=[member.pointer for member in members],
+            skipped=skipped,
+            idempotency_key=idempotency_key,
+            body_sha256=None if idempotency_key is None else fingerprint(body),
+        )
+        batch, is_replay = services.batches.insert(new)
     reached(CrashPoint.AFTER_SUBMIT)
     if not is_replay:
         services.admission.note_accepted(len(members))
+        for member in members:
+            services.metrics.note_accepted(member.job.request.model)
         services.nudge()
         log.info("batch_accepted", batch=batch.id, num_jobs=len(members), tenant=caller.tenant)
     return batch, is_replay
+
+
+async def _insert(services: Services, new: NewJob) -> tuple[Job, bool]:
+    job = await services.jobs.insert_soon(new)
+    if job is not None:
+        return job, False
+    return await run_in_threadpool(services.jobs.insert, new)
+
+
+def _place(member: Member, batch_id: str) -> NewJob:
+    """Give one of several jobs its place among them, and the trace of all."""
+    place = BatchPlace(batch_id, member.index)
+    return replace(member.job, batch=place, traceparent=carry())
 
 
 def _settle(

@@ -1,5 +1,6 @@
 """Routes of jobs: validate, write a row, read back."""
 
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -14,7 +15,7 @@ from api.cancellation import cancel
 from api.etag import NOT_MODIFIED, WITH_ETAG, IfNoneMatch, is_known, make_etag
 from api.idempotency import WITH_KEY, read_key
 from api.ids import check_id
-from api.intake import accept, prepare
+from api.intake import accept, asks_nobody, prepare
 from api.listing import Place, cut_page, read_filters, read_place
 from api.openapi import refusals
 from api.prefer import Preferences, PreferencesOf
@@ -70,16 +71,15 @@ async def submit_job(
     With `Prefer: wait=N` the answer waits for the job's end, and is 200 if it comes in time.
     """
 
-    def enter() -> tuple[Job, bool]:
-        new = prepare(services, caller, body, idempotency_key=read_key(request))
-        return accept(services, new)
-
+    settle = partial(prepare, services, caller, body, idempotency_key=read_key(request))
+    # A hop to a thread and back costs more than what does not wait for anything.
+    new = settle() if asks_nobody(services, body) else await run_in_threadpool(settle)
     if preferences.wait_s is None:
-        job, is_replay = await run_in_threadpool(enter)
+        job, is_replay = await accept(services, new)
     else:
         # Refused, if at all, before there is a job.
         async with watching(services, caller, request) as watch:
-            job, is_replay = await run_in_threadpool(enter)
+            job, is_replay = await accept(services, new)
             job = await wait_for_end(services, watch, caller, job, wait_s=preferences.wait_s)
         if job.status.is_terminal:
             response.status_code = 200

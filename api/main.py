@@ -9,6 +9,7 @@ from importlib.metadata import version
 import sqlalchemy as sa
 import uuid_utils
 from fastapi import Depends, FastAPI
+from opentelemetry.trace import Tracer
 
 from api import (
     artifacts,
@@ -37,7 +38,9 @@ from api.estimator import Estimator
 from api.health import Health, check_database
 from api.hub import JobHub
 from api.keyring import Keyring
+from api.metrics import ApiMetrics
 from api.nudger import Nudger
+from api.observation import Observation
 from api.openai import routes as openai_routes
 from api.openai.pictures import Reader
 from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
@@ -70,11 +73,13 @@ from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
 from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
+from shared.metrics import StoreLatency, new_registry, serve_metrics
 from shared.queue import JobQueue, PreviewFeed
 from shared.request import SEED_LIMIT
 from shared.settings import ApiSettings
 from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
+from shared.tracing import start_tracing, trace_store
 
 #: Connections that are kept; as many again under load.
 POOL_SIZE = 10
@@ -107,8 +112,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Records of failures would quote the values that failed.
-        telemetry={"logs": False},
+        # Records of failures would quote the values that failed, spans the queries.
+        telemetry={"logs": False, "tracing": False, "metrics": False, "auto_configure": False},
     )
     app.state.services = services
     app.state.reader = Reader()
@@ -141,6 +146,7 @@ def create_app(
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(EdgeHeaders)
     app.add_middleware(RequestIds)
+    app.add_middleware(Observation)
     describe(app)
     return app
 
@@ -158,7 +164,15 @@ def main(*, host: str, port: int) -> None:
     queue = JobQueue(settings.redis_url.get_secret_value())
     nudger = Nudger(DispatchRepository(database), queue)
 
-    services = make_services(settings, database, queue, nudger)
+    traces = start_tracing("api", is_wanted=settings.wants_traces)
+    services = make_services(settings, database, queue, nudger, traces.tracer)
+    metrics = services.metrics
+    metrics.show_waiting(lambda: services.hub.num_watches)
+    latency = StoreLatency(metrics.registry)
+    latency.watch_database(database)
+    latency.watch_store(services.store)
+    trace_store(traces.tracer, services.store)
+    serve_metrics(metrics.registry, host=settings.metrics_host, port=settings.metrics_port)
     listener = ChangeListener(database, services.hub.wake, services.hub.wake_all)
     upkeep = Upkeep(
         [services.estimator.refresh, services.admission.refresh, services.keyring.write_usage]
@@ -174,6 +188,7 @@ def main(*, host: str, port: int) -> None:
         upkeep.stop()
         services.rates.close()
         nudger.stop()
+        traces.close()
 
     app = create_app(
         services, openai=settings.openai, replicate=settings.replicate, lifespan=run_threads
@@ -182,7 +197,7 @@ def main(*, host: str, port: int) -> None:
 
 
 def make_services(
-    settings: ApiSettings, database: sa.Engine, queue: JobQueue, nudger: Nudger
+    settings: ApiSettings, database: sa.Engine, queue: JobQueue, nudger: Nudger, tracer: Tracer
 ) -> Services:
     """Make the services of a process.
 
@@ -222,6 +237,8 @@ def make_services(
             {"redis": queue.ping, "s3": store.ping},
         ),
         hub=JobHub(),
+        metrics=ApiMetrics(new_registry(version=version("latentq"))),
+        tracer=tracer,
         previews=PreviewFeed(settings.redis_url.get_secret_value()),
         new_job_id=new_job_id,
         new_batch_id=new_batch_id,

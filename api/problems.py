@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.observation import tell_problem
 from api.request_id import request_id_of
 from shared.errors import FieldProblem, LatentqError
 from shared.job_body import path_of
@@ -143,6 +144,7 @@ def render_problem(
 ) -> Response:
     """Make the answer of a problem; `code` must be in the registry."""
     kind = PROBLEM_TYPES[code]
+    tell_problem(request.scope, code)
     problem = Problem(
         type=kind.uri or f"/problems/{code.replace('_', '-')}",
         title=kind.title,

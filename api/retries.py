@@ -3,6 +3,7 @@
 import hashlib
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from api.auth import Caller, Requires
@@ -61,7 +62,7 @@ def list_attempts(
     responses=refusals(400, 404, 409, 422),
     openapi_extra=WITH_KEY,
 )
-def retry_job(
+async def retry_job(
     job_id: str, request: Request, response: Response, caller: Caller, services: ServicesOf
 ) -> JobBody:
     """Run a failed or canceled job again, as a new job with the same resolved request.
@@ -69,7 +70,7 @@ def retry_job(
     With an Idempotency-Key, the same call again answers the same new job.
     """
     key = read_key(request)
-    old = services.jobs.get(caller.tenant, check_id(job_id))
+    old = await run_in_threadpool(services.jobs.get, caller.tenant, check_id(job_id))
     _check_retryable(old)
     spec = services.resolver.find_model(old.request.model)
     check_allowed(caller, old.request)
@@ -88,7 +89,7 @@ def retry_job(
         key_id=caller.key_id,
         limits=caller.limits,
     )
-    job, is_replay = accept(services, new)
+    job, is_replay = await accept(services, new)
     if is_replay:
         response.headers["Idempotent-Replayed"] = "true"
     response.headers["Location"] = path_of(job.id)

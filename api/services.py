@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from opentelemetry.trace import Tracer
 
 from api.admission import Admission
 from api.estimator import Estimator
 from api.health import Health
 from api.hub import JobHub
 from api.keyring import Keyring
+from api.metrics import ApiMetrics
 from api.rates import Rates
 from api.strangers import Strangers
 from api.submission import Resolver
@@ -51,6 +53,8 @@ class Services:
     renderer: JobRenderer
     health: Health
     hub: JobHub
+    metrics: ApiMetrics
+    tracer: Tracer
     previews: PreviewFeed
     new_job_id: Callable[[], str]
     new_batch_id: Callable[[], str]

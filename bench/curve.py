@@ -2,11 +2,12 @@
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from worker.engine.device import synchronize
 from worker.engine.families.stable_diffusion import StableDiffusion
 
 #: Any training timestep costs the same.
@@ -15,13 +16,13 @@ TIMESTEP = 500.0
 
 @dataclass(frozen=True, slots=True)
 class BatchCurve:
-    """CPU seconds of one forward, by its rows."""
+    """Seconds of one forward, by its rows: of the CPU, where that is the device."""
 
     seconds: Mapping[int, float]
 
     @property
     def best_rate(self) -> float:
-        """Most rows per CPU second, of any number of rows that was measured."""
+        """Most rows per second, of any number of rows that was measured."""
         return max(rows / seconds for rows, seconds in self.seconds.items())
 
     @property
@@ -30,8 +31,14 @@ class BatchCurve:
         return self.best_rate * self.seconds[1]
 
 
-def measure_curve(family: StableDiffusion, sizes: Sequence[int], *, repeats: int) -> BatchCurve:
-    """Time forwards of each size by turns, and take the medians."""
+def measure_curve(
+    family: StableDiffusion,
+    sizes: Sequence[int],
+    *,
+    repeats: int,
+    clock: Callable[[], float] = time.thread_time,
+) -> BatchCurve:
+    """Time forwards of each size by turns, from an idle device to its end; takes the medians."""
     spec = family.spec
     generator = torch.Generator().manual_seed(0)
     samples: dict[int, list[float]] = {size: [] for size in sizes}
@@ -42,8 +49,10 @@ def measure_curve(family: StableDiffusion, sizes: Sequence[int], *, repeats: int
             for size in sizes:
                 latents, timesteps = noise.repeat(size, 1, 1, 1), torch.full((size,), TIMESTEP)
                 prompt_embeds = embeds.repeat(size, 1, 1)
-                start = time.thread_time()
+                synchronize(family.device)
+                start = clock()
                 family.predict(latents, timesteps, prompt_embeds)
+                synchronize(family.device)
                 if repeat > 0:  # the first of a size sets its kernels up
-                    samples[size].append(time.thread_time() - start)
+                    samples[size].append(clock() - start)
     return BatchCurve({size: statistics.median(times) for size, times in samples.items()})

@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.arrivals import VirtualClock, draw_typical_trace
+from bench.arrivals import draw_typical_trace
 from bench.mix import Kind, draw_jobs, kind_of
 from bench.percentile import percentile
-from bench.policies import Arrival, serve_engine
+from bench.policies import Arrival
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
-from worker.engine import Engine
 
 FIFO, STATIC, ENGINE = "FIFO", "static", "engine"
 POLICIES = (FIFO, STATIC, ENGINE)
@@ -40,23 +39,26 @@ Round = dict[tuple[float, str], Latency]
 
 
 def measure_services(
-    jobs: Sequence[GenerationRequest], run: Callable[[Sequence[GenerationRequest]], None]
+    jobs: Sequence[GenerationRequest],
+    run: Callable[[Sequence[GenerationRequest]], None],
+    *,
+    seconds: Callable[[], float] = time.process_time,
 ) -> dict[Kind, float]:
-    """Measure how long a job of each kind takes alone, in CPU seconds."""
+    """Measure how long a job of each kind takes alone."""
     seen: dict[Kind, list[float]] = {}
     for job in jobs:
-        start = time.process_time()
+        start = seconds()
         run([job])
-        seen.setdefault(kind_of(job), []).append(time.process_time() - start)
+        seen.setdefault(kind_of(job), []).append(seconds() - start)
     return {kind: statistics.fmean(times) for kind, times in seen.items()}
 
 
 def measure_round(
     counts: Mapping[float, int],
     services: Mapping[Kind, float],
-    engine: Engine,
     spec: ModelSpec,
     *,
+    run_engine: Serve,
     run_static: Serve | None,
     number: int,
 ) -> Round:
@@ -74,7 +76,7 @@ def measure_round(
         by_policy = {FIFO: trace.fifo(services)}
         if run_static is not None:
             by_policy[STATIC] = run_static(arrivals)
-        by_policy[ENGINE] = serve_engine(arrivals, engine, VirtualClock())
+        by_policy[ENGINE] = run_engine(arrivals)
         for policy, latencies in by_policy.items():
             measured[load, policy] = Latency.of(latencies, unit_s)
     return measured

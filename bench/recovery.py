@@ -47,6 +47,8 @@ BACK_OFF_S = 30.0
 LEAVE_S = 2.0
 CANCEL_S = 0.1
 PATIENCE_S = 60.0
+#: What the submissions leave behind takes longer: some thousand jobs of a step each.
+BACKLOG_S = 300.0
 ROUNDS, ROUNDS_QUICK = 5, 1
 #: As good as unchanged: the slowest of a hundred answers vary by so much from round to round.
 UNCHANGED = 1.5
@@ -73,6 +75,10 @@ class Trial:
         self._servers = cluster.servers
         # For reading only, and past the API.
         self._jobs = JobRepository(make_engine(cluster.servers.database_url))
+
+    def wait_until_idle(self) -> None:
+        """Wait until no job waits that the trials would have to wait for."""
+        wait_until(lambda: self._jobs.count_waiting(most=1) == 0, timeout_s=BACKLOG_S)
 
     def kill_worker(self) -> float:
         """Time from a worker's death to its job's next step elsewhere."""
@@ -234,7 +240,9 @@ def _measure_in(
             for name in names:
                 cluster.wait_until_ready(name)
             submissions = compare_submissions(cluster, rounds=rounds)
-            return measure(Trial(cluster), num_trials), submissions
+            trial = Trial(cluster)
+            trial.wait_until_idle()
+            return measure(trial, num_trials), submissions
 
 
 def _table_of(figures: Mapping[str, Figure], num_trials: int) -> Table:

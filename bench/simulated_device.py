@@ -40,7 +40,6 @@ class SimulatedModel:
     def __init__(self, spec: ModelSpec, device: str, step_s: float) -> None:
         self.spec = spec
         self.device = torch.device(device)
-        self.dtype = torch.float32
         self.scheduler = load_native(spec.path)
         self._step_s = step_s
 

@@ -17,7 +17,7 @@ from worker.engine.samplers import Scheduler, clone, load_native, make_prototype
 class StockPipeline:
     """A warm StableDiffusionPipeline, with every scheduler constructed once."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, device: str = "cpu") -> None:
         self._spec = spec
         self._native = load_native(spec.path)
         self._prototypes: dict[tuple[Sampler, Schedule], Scheduler] = {}
@@ -27,7 +27,7 @@ class StockPipeline:
             use_safetensors=True,
             local_files_only=True,
             low_cpu_mem_usage=False,
-        )
+        ).to(device)
         self._pipeline.set_progress_bar_config(disable=True)
 
     def run(self, group: Sequence[GenerationRequest]) -> None:

@@ -52,18 +52,25 @@ def measure_groups(
     jobs: Sequence[GenerationRequest],
     pick: Pick,
     run: Callable[[Sequence[GenerationRequest]], None],
+    *,
+    seconds: Callable[[], float] = time.process_time,
 ) -> Work:
     """Serve jobs that are all there from the start, a group after the other."""
-    clock = VirtualClock()
+    clock = VirtualClock(seconds)
     serve_groups([Arrival(0.0, job) for job in jobs], pick, run, clock)
     return Work(sum(map(row_iterations, jobs)), clock.now())
 
 
-def measure_engine(engine: Engine, jobs: Sequence[GenerationRequest]) -> Work:
+def measure_engine(
+    engine: Engine,
+    jobs: Sequence[GenerationRequest],
+    *,
+    seconds: Callable[[], float] = time.process_time,
+) -> Work:
     """Keep an engine's backlog full, and measure from its first full turn to the last job's entry.
 
     Neither the first batches, all of jobs at their start, nor the last ones, which get ever
-    smaller, are steady. The engine's own clock must be `time.thread_time`.
+    smaller, are steady. The engine's own clock must count what `seconds` does, of one thread.
 
     Raises:
         ValueError: There are too few jobs for a steady state.
@@ -76,11 +83,11 @@ def measure_engine(engine: Engine, jobs: Sequence[GenerationRequest]) -> Work:
         if number >= BACKLOG:
             ended.get().result()
         if number == 2 * BACKLOG:
-            start = _count_work(engine, jobs, futures)
+            start = _count_work(engine, jobs, futures, seconds())
         name = f"steady-{number}"
         futures[name] = engine.submit(name, job)
         futures[name].add_done_callback(ended.put)
-    end = _count_work(engine, jobs, futures)
+    end = _count_work(engine, jobs, futures, seconds())
     for name in futures:
         engine.cancel(name)
     wait(futures.values())
@@ -88,14 +95,16 @@ def measure_engine(engine: Engine, jobs: Sequence[GenerationRequest]) -> Work:
 
 
 def _count_work(
-    engine: Engine, jobs: Sequence[GenerationRequest], submitted: dict[str, Future[JobResult]]
+    engine: Engine,
+    jobs: Sequence[GenerationRequest],
+    submitted: dict[str, Future[JobResult]],
+    now: float,
 ) -> Work:
     """Sum up what was done so far of the jobs that were submitted."""
-    cpu_s = time.process_time()
     under_way = engine.progress()
     done = sum(
         rows_of(job) * under_way.get(name, job.iterations)
         for name, job in zip(submitted, jobs, strict=False)
     )
     stages_s = {stage: getattr(engine.timings, f"{stage}_s") for stage in STAGES}
-    return Work(done, cpu_s, stages_s)
+    return Work(done, now, stages_s)

@@ -15,6 +15,7 @@ from cli.commands import (
     processes,
     submit,
     sweep,
+    top,
     up,
     webhooks,
 )
@@ -36,6 +37,7 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
         processes.migrate,
         doctor.doctor,
         alive.alive,
+        top.top,
     ],
     "Jobs": [
         submit.submit,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,24 +90,19 @@ def print_attempts(runs: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         print_json(runs)
         return
     table = Table(box=None, header_style="bold")
-    for name in (
-        "attempt",
-        "worker",
-        "started",
-        "ended",
-        "outcome",
-        "alone",
-        "done",
-        "exit reason",
-    ):
-        table.add_column(name, no_wrap=True)
+    for name in ("run", "worker", "started", "took", "outcome", "alone", "done", "exit reason"):
+        table.add_column(name, overflow="fold")
     for run in runs:
+        started = datetime.fromisoformat(run["started_at"])
+        took = ""
+        if run["ended_at"] is not None:
+            took = f"{(datetime.fromisoformat(run['ended_at']) - started).total_seconds():.1f} s"
         done = "" if run["iteration"] is None else f"{run['iteration']}/{run['iterations']}"
         values = (
             str(run["attempt"]),
             run["worker"],
-            run["started_at"],
-            run["ended_at"] or "",
+            f"{started:%Y-%m-%d %H:%M:%S}",
+            took,
             run["outcome"] or "running",
             "yes" if run["alone"] else "",
             done,

@@ -5,11 +5,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
+from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
+from prometheus_client import CollectorRegistry
 
+from dispatcher.counters import Counters
 from dispatcher.hosts import PER_HOST, Hosts
 from dispatcher.message import (
     write_body,
@@ -25,6 +28,7 @@ from shared.db.jobs import JobRepository
 from shared.db.session import DATABASE_AWAY
 from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
+from shared.tracing import span
 from shared.webhook import EndpointEvent, Outcome
 
 #: Deliveries under way at once.
@@ -49,9 +53,29 @@ class Sender:
     renderer: JobRenderer
     outbound: Outbound
     clock: Callable[[], datetime]
+    tracer: Tracer = field(default_factory=NoOpTracer)
 
     def send(self, claim: DeliveryClaim) -> Answer:
         """Send an event. Its bytes are made once, and kept before they are sent."""
+        ids = {"job_id": claim.job_id, "delivery_id": claim.id, "delivery_attempt": claim.attempt}
+        attributes = {f"latentq.{name}": value for name, value in ids.items() if value is not None}
+        with (
+            structlog.contextvars.bound_contextvars(**ids),
+            span(
+                self.tracer,
+                "webhook",
+                parent=claim.traceparent,
+                kind=SpanKind.CLIENT,
+                attributes=attributes,
+            ) as current,
+        ):
+            answer = self._send(claim)
+            current.set_attribute("latentq.outcome", answer.outcome)
+            if answer.status_code is not None:
+                current.set_attribute("http.response.status_code", answer.status_code)
+        return answer
+
+    def _send(self, claim: DeliveryClaim) -> Answer:
         body = claim.body
         if body is None:
             body = self.deliveries.keep_body(claim, self._write(claim))
@@ -88,10 +112,12 @@ class Deliverer:
         self,
         sender: Sender,
         *,
+        counters: Counters | None = None,
         draw: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sender = sender
+        self._counters = counters or Counters(CollectorRegistry())
         self._draw = draw
         self._hosts = Hosts(monotonic)
         self._pool = ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="deliver")
@@ -183,7 +209,12 @@ class Deliverer:
                 answer = Answer(Outcome.INTERRUPTED)
             else:
                 # Its kind alone: its text may quote the job.
-                log.error("delivery_broken", delivery_id=claim.id, error=type(error).__name__)
+                log.error(
+                    "delivery_broken",
+                    delivery_id=claim.id,
+                    job_id=claim.job_id,
+                    error=type(error).__name__,
+                )
                 answer = Answer(Outcome.INTERNAL)
             self._hosts.end(claim.host, answer.outcome, answer.status_code)
             self._ended.append(_Ended(claim, answer, time.monotonic() - began_at))
@@ -203,11 +234,12 @@ class Deliverer:
             )
             status = self._sender.deliveries.record(claim, attempt, retry_in_s=pause_s)
             del self._ended[0]
+            self._counters.note_webhook(answer.outcome, ended.duration_s)
             log.info(
                 "delivery_attempted",
                 delivery_id=claim.id,
                 job_id=claim.job_id,
-                attempt=claim.attempt,
+                delivery_attempt=claim.attempt,
                 outcome=answer.outcome,
                 status_code=answer.status_code,
                 delivery_status=status,

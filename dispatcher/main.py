@@ -9,12 +9,16 @@ import signal
 import socket
 import threading
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 import sqlalchemy as sa
 import structlog
+from opentelemetry.trace import Tracer
+from prometheus_client import CollectorRegistry
 
 from dispatcher import cleaner, metrics, sweeper
 from dispatcher.cleaner import Cleaner
+from dispatcher.counters import Counters
 from dispatcher.deliverer import Deliverer, Sender
 from dispatcher.metrics import StateGauges
 from dispatcher.outbound import Outbound
@@ -39,10 +43,12 @@ from shared.db.webhooks import WebhookSecretRepository
 from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
 from shared.job_body import JobRenderer
+from shared.metrics import StoreLatency, new_registry, serve_metrics
 from shared.queue import JobQueue
 from shared.settings import DispatcherSettings
 from shared.storage import MAX_LINK_TTL_S, ObjectStore
 from shared.telemetry import configure_logging
+from shared.tracing import start_tracing
 
 #: Pause between two rounds, in seconds.
 TICK_S = 0.2
@@ -53,11 +59,19 @@ log = structlog.get_logger(__name__)
 class Dispatcher:
     """The services that jobs wait for; each is safe to run in several copies."""
 
-    def __init__(self, database: sa.Engine, queue: JobQueue, *, redispatch_s: float) -> None:
+    def __init__(
+        self,
+        database: sa.Engine,
+        queue: JobQueue,
+        *,
+        redispatch_s: float,
+        counters: Counters | None = None,
+    ) -> None:
         self._repository = DispatchRepository(database)
         self._queue = queue
         self._rescuer = Rescuer(RescueRepository(database))
         self._redispatcher = Redispatcher(self._repository, queue, redispatch_s=redispatch_s)
+        self._counters = counters or Counters(CollectorRegistry())
 
     def run_once(self) -> None:
         """Do one round: SQL first, so that a Redis that is away delays only what needs it.
@@ -67,10 +81,13 @@ class Dispatcher:
             ServiceUnavailable: Redis is away.
         """
         for job_id, status in self._rescuer.run_once().items():
+            self._counters.note_taken_back(status)
             log.info("job_taken_back", job_id=job_id, status=status)
         if announced := dispatch(self._repository, self._queue):
+            self._counters.note_announced(announced)
             log.debug("jobs_announced", count=announced)
         if resent := self._redispatcher.run_once():
+            self._counters.note_redispatched(resent)
             log.info("jobs_announced_again", count=resent)
 
 
@@ -86,15 +103,18 @@ def main() -> None:
     # A connection for the loop, and one for each service with a pace of its own.
     database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
     queue = JobQueue(settings.redis_url.get_secret_value())
-    dispatcher = Dispatcher(
-        database,
-        queue,
-        redispatch_s=settings.redispatch_s,
-    )
+    registry = new_registry(version=version("latentq"))
+    counters = Counters(registry)
+    dispatcher = Dispatcher(database, queue, redispatch_s=settings.redispatch_s, counters=counters)
     store = make_store(settings)
+    latency = StoreLatency(registry)
+    latency.watch_database(database)
+    latency.watch_store(store)
     presence = Presence(DispatcherRepository(database), f"{socket.gethostname()}:{os.getpid()}")
-    slow_services = make_slow_services(settings, database, queue, store)
-    deliverer = make_deliverer(settings, store)
+    slow_services = make_slow_services(settings, database, queue, store, registry)
+    serve_metrics(registry, host=settings.metrics_host, port=settings.metrics_port)
+    traces = start_tracing("dispatcher", is_wanted=settings.wants_traces)
+    deliverer = make_deliverer(settings, store, latency, counters, traces.tracer)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -118,6 +138,7 @@ def main() -> None:
     deliverer.stop()
     with contextlib.suppress(*DATABASE_AWAY):  # silence tells it as well, later
         presence.leave()
+    traces.close()
     log.info("dispatcher_stopped")
 
 
@@ -134,12 +155,16 @@ def make_store(settings: DispatcherSettings) -> ObjectStore:
 
 
 def make_slow_services(
-    settings: DispatcherSettings, database: sa.Engine, queue: JobQueue, store: ObjectStore
+    settings: DispatcherSettings,
+    database: sa.Engine,
+    queue: JobQueue,
+    store: ObjectStore,
+    registry: CollectorRegistry,
 ) -> list[Rounds]:
     """Make the services that call the store, which may hold them up.
 
     Raises:
-        ConfigurationError: The catalog cannot be used, or the port of the metrics not be had.
+        ConfigurationError: The catalog cannot be used.
     """
     retention = RetentionRepository(database)
     cleaning = Cleaner(
@@ -156,15 +181,21 @@ def make_slow_services(
     ]
     if settings.metrics_port is not None:
         catalog = Catalog.load(settings.catalog or CATALOG)
-        gauges = StateGauges(Observer(database, queue, store, catalog))
-        gauges.serve(host=settings.metrics_host, port=settings.metrics_port)
+        gauges = StateGauges(Observer(database, queue, store, catalog), registry)
         services.append(Rounds("metrics", gauges.run_once, interval_s=metrics.INTERVAL_S))
     return services
 
 
-def make_deliverer(settings: DispatcherSettings, store: ObjectStore) -> Deliverer:
+def make_deliverer(
+    settings: DispatcherSettings,
+    store: ObjectStore,
+    latency: StoreLatency,
+    counters: Counters,
+    tracer: Tracer,
+) -> Deliverer:
     """Make the deliverer of a process, with connections of its own: it delays nothing else."""
     database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
+    latency.watch_database(database)
     sender = Sender(
         deliveries=DeliveryRepository(database),
         jobs=JobRepository(database),
@@ -173,8 +204,9 @@ def make_deliverer(settings: DispatcherSettings, store: ObjectStore) -> Delivere
         renderer=JobRenderer(store, MAX_LINK_TTL_S, now),
         outbound=Outbound(allow_loopback=settings.webhook_allow_loopback),
         clock=now,
+        tracer=tracer,
     )
-    return Deliverer(sender)
+    return Deliverer(sender, counters=counters)
 
 
 def now() -> datetime:

@@ -97,9 +97,14 @@ def render_page(title: str, question: str, tables: Sequence[Table], command: str
         f"# {title}",
         question,
         f"Made by `{command}`; do not edit it by hand.",
-        *(_markdown_of(table) for table in tables),
+        render_tables(tables),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
+
+
+def render_tables(tables: Sequence[Table]) -> str:
+    """Write tables as markdown, each under its title."""
+    return "\n\n".join(_markdown_of(table) for table in tables) + "\n"
 
 
 def describe_machine() -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.device_options import DeviceOptions
 from shared.errors import ConfigurationError
 from shared.schedule import TrainingSchedule
 from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
@@ -64,6 +65,7 @@ class _Entry(BaseModel):
     max_height: int = Field(ge=8)
     exact_rows: int = Field(default=DEFAULT_EXACT_ROWS, ge=1, le=64)
     max_rows: int = Field(default=DEFAULT_MAX_ROWS, ge=1, le=64)
+    device: DeviceOptions = DeviceOptions()
     presets: dict[str, PresetValues] = {}
 
 
@@ -101,6 +103,7 @@ class ModelSpec:
     max_tokens: int
     exact_rows: int
     max_rows: int
+    device_options: DeviceOptions
     presets: Mapping[str, PresetValues]
 
 
@@ -184,6 +187,7 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
             max_tokens=text_encoder["max_position_embeddings"],
             exact_rows=entry.exact_rows,
             max_rows=entry.max_rows,
+            device_options=entry.device,
             presets=entry.presets,
         )
     except (OSError, ValueError, KeyError) as error:

@@ -122,6 +122,8 @@ class NewJob:
     #: The API key that it comes with, and what that key may take.
     key_id: str | None = None
     limits: KeyLimits = NO_LIMITS
+    #: What spans of it continue; None where nobody traces.
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,10 @@ class Claim:
     deadline_at: datetime
     #: It may be what kills workers, and shall run alone.
     is_suspected: bool
+    #: For how long it could have run before, in seconds.
+    waited_s: float = 0.0
+    #: What spans of it continue; None where nobody traced its submission.
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,10 @@ class ExecutionBody(BaseModel):
     determinism: Determinism
     exact_rows: int | None
     mean_rows: float
+    #: What of the model's device options differs from the defaults.
+    device_options: dict[str, str | bool] = {}
+    #: Tiles along its longer side that a picture was decoded in; above 1 where memory was short.
+    decoder_tiles: int = 1
     resumed_at: int | None
     versions: dict[str, str]
 

@@ -91,6 +91,31 @@ class WebhookSettings(Settings):
     webhook_allow_loopback: bool = False
 
 
+class MetricsSettings(Settings):
+    """Where a process shows its metrics."""
+
+    #: Where `/metrics` is served; off unless it is set. Processes on one host need one each.
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    #: The address that it listens on.
+    metrics_host: str = "127.0.0.1"
+
+
+class TracingSettings(Settings):
+    """Where traces go: OpenTelemetry's own variables, the others of which its SDK reads itself."""
+
+    #: Where an OTLP collector listens by HTTP; there are no traces unless it or the next is set.
+    otlp_endpoint: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    #: The same for traces alone, with its whole path.
+    otlp_traces_endpoint: str | None = Field(
+        default=None, validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    )
+
+    @property
+    def wants_traces(self) -> bool:
+        """Whether somebody is there to take them."""
+        return bool(self.otlp_endpoint or self.otlp_traces_endpoint)
+
+
 class CrashSettings(Settings):
     """Tests only."""
 
@@ -104,6 +129,8 @@ class ApiSettings(
     StorageSettings,
     CatalogSettings,
     WebhookSettings,
+    MetricsSettings,
+    TracingSettings,
     CrashSettings,
 ):
     """Everything that `latentq api` reads."""
@@ -119,7 +146,13 @@ class ApiSettings(
 
 
 class WorkerSettings(
-    DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings, CrashSettings
+    DatabaseSettings,
+    RedisSettings,
+    StorageSettings,
+    CatalogSettings,
+    MetricsSettings,
+    TracingSettings,
+    CrashSettings,
 ):
     """Everything that `latentq worker` reads."""
 
@@ -144,6 +177,8 @@ class DispatcherSettings(
     StorageSettings,
     CatalogSettings,
     WebhookSettings,
+    MetricsSettings,
+    TracingSettings,
     CrashSettings,
 ):
     """Everything that `latentq dispatcher` reads."""
@@ -155,10 +190,6 @@ class DispatcherSettings(
     #: How long an upload is kept that no waiting or running job needs, in seconds. The least is
     #: more than storing one may take.
     upload_retention_s: float = Field(default=86_400.0, ge=600.0, le=MAX_RETENTION_S)
-    #: Where `/metrics` is served; off unless it is set.
-    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
-    #: The address that it listens on.
-    metrics_host: str = "127.0.0.1"
 
 
 class DoctorSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):

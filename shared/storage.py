@@ -3,11 +3,13 @@
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, TYPE_CHECKING
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
 from uuid import UUID
 
 import boto3
@@ -35,6 +37,8 @@ _ARTIFACT_KEY = re.compile(rf"{RESULTS_PREFIX}([^/]+)/\d+-({_UUID})/.+")
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
+_SERVER_ERROR = 500
+_BEGAN_AT = "latentq.began_at"
 
 
 def artifact_key(job_id: str, *, attempt: int, token: UUID, index: int, extension: str) -> str:
@@ -71,6 +75,17 @@ class StoredObject:
     modified_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class StoreCall:
+    """A call of the store that has ended; what streams behind its answer is not in its time."""
+
+    #: As S3 calls it, such as `PutObject`.
+    operation: str
+    duration_s: float
+    #: The store did not answer within all tries, or with an error of its own.
+    is_failed: bool
+
+
 class ObjectStore:
     """Write objects once and hand out links to them."""
 
@@ -98,6 +113,13 @@ class ObjectStore:
         self._client = connect(endpoint)
         # The host is part of the signature: links are signed for the name that clients use.
         self._public_client = connect(public_endpoint or endpoint)
+
+    def observe(self, on_call: Callable[[StoreCall], None]) -> None:
+        """Tell of every call when it ends, on the thread that made it."""
+        events = self._client.meta.events
+        events.register("before-call.s3", _note_start)
+        events.register("after-call.s3", partial(_tell, on_call))
+        events.register("after-call-error.s3", partial(_tell, on_call))
 
     def put(self, key: str, data: bytes, *, content_type: str) -> None:
         """Store an object that must not exist yet.
@@ -277,6 +299,26 @@ class ObjectStore:
         except (BotoCoreError, ClientError) as error:
             raise StorageUnavailable("the object store cannot be reached") from error
         return head["Metadata"].get("sha256") == digest
+
+
+def _note_start(context: dict[str, Any], **_: Any) -> None:
+    context[_BEGAN_AT] = time.perf_counter()
+
+
+def _tell(
+    on_call: Callable[[StoreCall], None],
+    context: dict[str, Any],
+    event_name: str,
+    http_response: Any = None,
+    **_: Any,
+) -> None:
+    on_call(
+        StoreCall(
+            operation=event_name.rpartition(".")[2],
+            duration_s=time.perf_counter() - context[_BEGAN_AT],
+            is_failed=http_response is None or http_response.status_code >= _SERVER_ERROR,
+        )
+    )
 
 
 @contextmanager

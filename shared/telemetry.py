@@ -4,6 +4,7 @@ import logging
 import sys
 
 import structlog
+from opentelemetry.trace import format_trace_id, get_current_span
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 #: Fields that may hold personal data and are never written, whoever logs them.
@@ -20,6 +21,7 @@ def configure_logging(process: str, *, level: int = logging.INFO) -> None:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         add_process,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -58,6 +60,13 @@ def configure_logging(process: str, *, level: int = logging.INFO) -> None:
         "kombu",
     ):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = format_trace_id(context.trace_id)
+    return event
 
 
 def _drop_private_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

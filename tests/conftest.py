@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.database",
+    "tests.fixtures.collector",
     "tests.fixtures.stack",
     "tests.fixtures.stock",
 ]

@@ -1,4 +1,4 @@
-"""Who may run beside whom: a job that may be what kills workers runs alone."""
+"""Who may run beside whom: what may kill workers runs alone, as does a second try for memory."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import structlog
+from celery.signals import task_postrun, task_prerun
 from celery.worker import state
 
 from shared.queue import TASK_GENERATE, make_celery
@@ -24,6 +26,7 @@ class Consumer:
         slots: int,
     ) -> None:
         app = make_celery(redis_url, order=affinity)
+        name_jobs_in_logs()
 
         @app.task(name=TASK_GENERATE)  # type: ignore[untyped-decorator]
         def generate(job_id: str, parameters: dict[str, Any]) -> None:  # noqa: ARG001
@@ -64,3 +67,17 @@ class Consumer:
         """Have Celery see at once that it was told to stop; it may sleep for seconds otherwise."""
         if self._worker.hub is not None:
             self._worker.hub.call_soon(lambda: None)
+
+
+def name_jobs_in_logs() -> None:
+    """Have every line of a task's thread tell of its job, Celery's own too."""
+    task_prerun.connect(_name_job, weak=False, dispatch_uid="latentq.name_job")
+    task_postrun.connect(_unname_job, weak=False, dispatch_uid="latentq.unname_job")
+
+
+def _name_job(kwargs: dict[str, Any], **_: object) -> None:
+    structlog.contextvars.bind_contextvars(job_id=kwargs.get("job_id"))
+
+
+def _unname_job(**_: object) -> None:
+    structlog.contextvars.unbind_contextvars("job_id")

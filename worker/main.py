@@ -25,11 +25,13 @@ from shared.db.presence import WorkerRepository
 from shared.db.session import make_engine
 from shared.errors import ConfigurationError, ModelUnavailable, ServiceUnavailable
 from shared.job import Lease
+from shared.metrics import StoreLatency, new_registry, serve_metrics
 from shared.preview import Preview
 from shared.queue import WATCH_S, JobQueue, WorkerListener, queues_of
 from shared.settings import WorkerSettings
 from shared.storage import ObjectStore
 from shared.telemetry import configure_logging
+from shared.tracing import start_tracing, trace_store
 from worker.activity import Activity, Backlog
 from worker.affinity import Affinity, Lookout
 from worker.consumer import Consumer
@@ -37,7 +39,10 @@ from worker.costs import CostKeeper
 from worker.device import describe_device
 from worker.engine import DeviceLost, Engine, EngineConfig, ModelCache
 from worker.lease import LeaseKeeper
+from worker.metrics import AttemptMetrics, EngineCollector, show_leases
+from worker.pace import PaceMeter
 from worker.presence import Presence
+from worker.records import Records
 from worker.shutdown import Shutdown
 from worker.task import GenerateTask, WorkerIdentity
 from worker.watchdog import ExitReason, Limits, Vitals, Watchdog
@@ -77,24 +82,22 @@ def main(*, name: str) -> NoReturn:
     _warm_up(engine, _choose_warm(catalog, settings.warm_models), costs)
 
     slots = settings.worker_slots
+    registry = new_registry(version=version("latentq"))
     leases = LeaseRepository(database, lease_s=settings.lease_s)
     keeper = LeaseKeeper(
         leases, lease_s=settings.lease_s, progress=engine.progress, stop_job=engine.cancel
     )
+    store = make_store(settings)
+    traces = start_tracing("worker", is_wanted=settings.wants_traces)
+    trace_store(traces.tracer, store)
     worker_id = f"{name}@{socket.gethostname()}:{os.getpid()}"
     task = GenerateTask(
         identity=WorkerIdentity(name=name, process=worker_id, device=device, versions=_versions()),
         leases=leases,
         keeper=keeper,
         engine=engine,
-        store=ObjectStore(
-            endpoint=settings.s3_endpoint,
-            public_endpoint=None,
-            region=settings.s3_region,
-            bucket=settings.s3_bucket,
-            access_key=settings.s3_access_key.get_secret_value(),
-            secret_key=settings.s3_secret_key.get_secret_value(),
-        ),
+        store=store,
+        records=Records(AttemptMetrics(registry), traces.tracer, worker=name),
     )
     workers = WorkerRepository(database)
 
@@ -109,6 +112,7 @@ def main(*, name: str) -> NoReturn:
         device=kind,
         slots=slots,
         affinity=affinity,
+        measure_pace=PaceMeter(engine, time.monotonic).measure,
         save_costs=costs.save,
     )
     lookout = Lookout(affinity, lambda: workers.look_around(worker_id))
@@ -124,6 +128,13 @@ def main(*, name: str) -> NoReturn:
         consumer.wake()
         task.drain()
         presence.stop()
+
+    registry.register(EngineCollector(engine, models, catalog, device=device))
+    show_leases(registry, lambda: len(keeper.held()))
+    latency = StoreLatency(registry)
+    latency.watch_database(database)
+    latency.watch_store(store)
+    serve_metrics(registry, host=settings.metrics_host, port=settings.metrics_port)
 
     shutdown = Shutdown(drain)
     watchdog = Watchdog(
@@ -142,9 +153,22 @@ def main(*, name: str) -> NoReturn:
         for service in (listener, lookout, presence, keeper):
             service.stop()
         engine.stop()
+    traces.close()
     log.info("worker_stopped")
     # Taking torch down by the book takes seconds, out of the watchdog's sight, and helps nobody.
     os._exit({None: 1, signal.SIGINT: INTERRUPTED}.get(shutdown.asked_by, 0))
+
+
+def make_store(settings: WorkerSettings) -> ObjectStore:
+    """Make the store of a process; it signs no links."""
+    return ObjectStore(
+        endpoint=settings.s3_endpoint,
+        public_endpoint=None,
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+    )
 
 
 def _choose_warm(catalog: Catalog, wanted: str | None) -> list[ModelSpec]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from shared.db.presence import WorkerRepository
+from shared.db.presence import Pace, WorkerRepository
 from shared.db.session import DATABASE_AWAY
 from worker.affinity import Affinity
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 class Presence:
     """A thread that keeps this worker's row fresh, and what it knows of costs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a worker tells of itself
         self,
         workers: WorkerRepository,
         *,
@@ -27,6 +27,7 @@ class Presence:
         device: str,
         slots: int,
         affinity: Affinity,
+        measure_pace: Callable[[], Pace] = Pace,
         save_costs: Callable[[], None],
     ) -> None:
         self._workers = workers
@@ -34,6 +35,7 @@ class Presence:
         self._device = device
         self._slots = slots
         self._affinity = affinity
+        self._measure_pace = measure_pace
         self._save_costs = save_costs
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -64,6 +66,7 @@ class Presence:
                     slots=self._slots,
                     warm_queues=self._affinity.warm_queues,
                     clock=datetime.now(UTC),
+                    pace=self._measure_pace(),
                 )
                 self._save_costs()
             except DATABASE_AWAY:

@@ -10,21 +10,39 @@ from typing import Any, TypeVar
 
 import stamina
 import structlog
+from opentelemetry.trace import NoOpTracer
+from prometheus_client import CollectorRegistry
 
 from shared.crash_point import CrashPoint, reached
 from shared.db.leases import LeaseRepository
 from shared.db.session import DATABASE_AWAY
-from shared.errors import ErrorCode, InvalidInput, JobError, NotFound, StorageUnavailable
+from shared.errors import (
+    ErrorCode,
+    InternalFailure,
+    InvalidInput,
+    JobError,
+    NotFound,
+    StorageUnavailable,
+)
 from shared.job import Artifact, Claim, Lease, Success
-from shared.request import InputImage
+from shared.request import GenerationRequest, InputImage
 from shared.storage import ObjectStore, artifact_key, upload_key
 from shared.vocab import Determinism
 from worker.activity import Activity
-from worker.artifact import encode_image
+from worker.artifact import ImageFile, encode_image
 from worker.company import Company
-from worker.engine import Engine, EngineStopped, JobCanceled, JobResult, SourceImage
+from worker.engine import (
+    Engine,
+    EngineStopped,
+    ImageOutput,
+    JobCanceled,
+    JobResult,
+    SourceImage,
+)
 from worker.input_image import decode_image, decode_mask
 from worker.lease import LeaseKeeper
+from worker.metrics import AttemptMetrics
+from worker.records import Records
 
 #: How long the store may be away before a job is handed back for it, in seconds.
 STORAGE_PATIENCE_S = 120.0
@@ -58,7 +76,7 @@ class WorkerIdentity:
 class GenerateTask:
     """Run one job from claim to finish; called by Celery in one of its threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a run has to do with
         self,
         *,
         identity: WorkerIdentity,
@@ -66,9 +84,13 @@ class GenerateTask:
         keeper: LeaseKeeper,
         engine: Engine,
         store: ObjectStore,
+        records: Records | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._identity = identity
+        self._records = records or Records(
+            AttemptMetrics(CollectorRegistry()), NoOpTracer(), worker=identity.name
+        )
         self._leases = leases
         self._keeper = keeper
         self._engine = engine
@@ -131,8 +153,7 @@ class GenerateTask:
 
     def _run_kept(self, claim: Claim) -> None:
         lease = claim.lease
-        with structlog.contextvars.bound_contextvars(job_id=lease.job_id, attempt=lease.attempt):
-            log.info("job_started", alone=claim.is_suspected)
+        with self._records.attempt(claim):
             try:
                 self._run_claimed(claim)
             finally:
@@ -146,11 +167,12 @@ class GenerateTask:
             if claim.is_suspected and not self._leases.begin_alone(lease):
                 return
             result = self._generate(claim)
-            success = self._store_result(claim, result)
+            with self._records.upload():
+                success = self._store_result(claim, result)
             reached(CrashPoint.AFTER_UPLOAD)
             self._check(lease)
         except LeaseLost:
-            log.warning("result_discarded")
+            self._records.note_discarded()
         except JobCanceled:
             # The engine was told to stop: by the owner, or by the keeper whose lease is gone.
             if self._keeper.is_lost(lease):
@@ -165,9 +187,11 @@ class GenerateTask:
             self._finish("job_put_off", lambda: self._leases.put_off(lease, message))
         except JobError as error:
             code, message = error.job_code, error.detail
+            self._records.note_error(code)
             log.warning("job_error", code=code, exc_info=error.__cause__)
             self._finish("job_failed", lambda: self._leases.fail(lease, code, message))
         except Exception:
+            self._records.note_error(ErrorCode.INTERNAL)
             log.exception("job_error", code=ErrorCode.INTERNAL)
             message = "the worker met an internal error; its log tells more under the job's id"
             self._finish(
@@ -189,7 +213,9 @@ class GenerateTask:
         future = self._engine.submit(lease.job_id, claim.request, source, tenant=claim.tenant)
         if self._keeper.is_canceled(lease):  # before the engine knew the job
             self._engine.cancel(lease.job_id)
-        return future.result()
+        result = future.result()
+        self._records.note_stages(result)
+        return result
 
     def _shall_stop(self, lease: Lease) -> bool:
         return self._keeper.is_lost(lease) or self._keeper.is_canceled(lease)
@@ -265,9 +291,7 @@ class GenerateTask:
         lease, request = claim.lease, claim.request
         artifacts = []
         for output in result.outputs:
-            file = encode_image(
-                output.pixels, request=request, seed=output.seed, versions=self._identity.versions
-            )
+            file = self._encode(output, request)
             key = artifact_key(
                 lease.job_id,
                 attempt=lease.attempt,
@@ -296,6 +320,17 @@ class GenerateTask:
             execution=self._describe(claim, result),
         )
 
+    def _encode(self, output: ImageOutput, request: GenerationRequest) -> ImageFile:
+        try:
+            return encode_image(
+                output.pixels, request=request, seed=output.seed, versions=self._identity.versions
+            )
+        except Exception as cause:
+            raise InternalFailure(
+                f"the picture could not be written as {request.output_format}; another "
+                "output_format may work, and the worker's log tells more under the job's id"
+            ) from cause
+
     def _describe(self, claim: Claim, result: JobResult) -> dict[str, Any]:
         is_exact = claim.request.determinism is Determinism.EXACT
         return {
@@ -304,6 +339,8 @@ class GenerateTask:
             "determinism": claim.request.determinism,
             "exact_rows": result.exact_rows if is_exact else None,
             "mean_rows": round(result.mean_rows, 3),
+            "device_options": dict(result.device_options),
+            "decoder_tiles": max(output.tiles for output in result.outputs),
             "resumed_at": None,
             "versions": dict(self._identity.versions),
         }
@@ -318,6 +355,6 @@ class GenerateTask:
         ):
             with attempt:
                 if end():
-                    log.info(event)
+                    self._records.note_end(event)
                 else:
-                    log.warning("result_discarded")
+                    self._records.note_discarded()

@@ -132,6 +132,7 @@ class Watchdog:
                 "worker_ends_itself",
                 reason=reason,
                 jobs=[lease.job_id for lease in leases],
+                attempts=[lease.attempt for lease in leases],
                 where=_stack_of(STEP_THREAD),
             )
             settling = threading.Thread(target=self._settle, args=(leases, reason), daemon=True)

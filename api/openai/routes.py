@@ -14,18 +14,18 @@ from api.openai.order import Order, read_order
 from api.openai.pictures import Reader, show_images, stream_images
 from api.openai.schemas import ImageCreate, ImagesBody, OpenAiModel, OpenAiModelList
 from api.openai.wait import MAX_WAIT_S, check_success, make_job, wait_until_ended
-from api.openapi import refusals
+from api.openapi import events_named, refusals
 from api.services import ServicesOf
 from api.translation import Translation
 from shared.access import Scope
 from shared.errors import NotFound
 
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The pictures; with `stream: true` an event for each",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
-}
+
+def _pictures(kind: str) -> dict[int | str, dict[str, Any]]:
+    events = (f"{kind}.partial_image", f"{kind}.completed", "error")
+    description = "The pictures; with `stream: true` an event for each"
+    return {200: {"description": description, "content": events_named(*events)}}
+
 
 _MODELS = [Depends(Requires(Scope.MODELS_READ))]
 
@@ -37,7 +37,7 @@ router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=JsonRoute)
     dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
     response_model=ImagesBody,
     response_model_exclude_none=True,
-    responses={**_STREAM, **refusals(400, 409, 413, 415, 422, 429, 504)},
+    responses={**_pictures("image_generation"), **refusals(400, 409, 413, 415, 422, 429, 504)},
 )
 async def generate_images(
     body: ImageCreate, request: Request, response: Response, held: HeldRequest
@@ -57,7 +57,7 @@ async def generate_images(
     dependencies=[Depends(Requires(Scope.JOBS_WRITE))],
     response_model=ImagesBody,
     response_model_exclude_none=True,
-    responses={**_STREAM, **refusals(400, 409, 413, 415, 422, 429, 504)},
+    responses={**_pictures("image_edit"), **refusals(400, 409, 413, 415, 422, 429, 504)},
     openapi_extra={"requestBody": EDIT_FORM},
 )
 async def edit_images(

@@ -1,6 +1,7 @@
 """Make a job and hold its request until it has ended."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from fastapi.concurrency import run_in_threadpool
@@ -40,16 +41,13 @@ async def make_job(held: Held, order: Order) -> Made:
         Conflict: The key came with another body.
         InvalidRequest: It cannot be served.
     """
-
-    def enter() -> Made:
-        key = read_key(held.request)
-        try:
-            new = prepare(held.services, held.caller, order.job, idempotency_key=key)
-            return Made(*accept(held.services, new), has_key=key is not None)
-        except InvalidRequest as refusal:
-            raise order.translation.rename(refusal) from refusal
-
-    made = await run_in_threadpool(enter)
+    key = read_key(held.request)
+    settle = partial(prepare, held.services, held.caller, order.job, idempotency_key=key)
+    try:
+        new = await run_in_threadpool(settle)
+        made = Made(*await accept(held.services, new), has_key=key is not None)
+    except InvalidRequest as refusal:
+        raise order.translation.rename(refusal) from refusal
     note_job(held.request, made.job.id)
     return made
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 
 from api.idempotency import read_key
 from api.intake import accept, prepare
@@ -52,7 +53,7 @@ class Prediction:
         return PredictionRef(self.base_url, self.model.revision)
 
 
-def accept_prediction(
+async def accept_prediction(
     services: Services, caller: Principal, prediction: Prediction, request: Request
 ) -> tuple[Job, list[str]]:
     """Store the job of a prediction, or find the one that its Idempotency-Key made.
@@ -70,15 +71,17 @@ def accept_prediction(
     translation.put("model", prediction.model.id, said_as="#/version")
     translation.put("webhook", webhook, said_as="#/webhook")
     translation.put("deadline_s", _read_deadline(request), said_as="#")
-    translation.put_all(_find_files(services, caller.tenant, body.input), names=NAMES)
+    fields = await run_in_threadpool(_find_files, services, caller.tenant, body.input)
+    translation.put_all(fields, names=NAMES)
     for name in body.model_extra or {}:
         translation.ignore(name)
     job_body = translation.read()
     try:
-        new = prepare(services, caller, job_body, idempotency_key=read_key(request))
+        key = read_key(request)
+        new = await run_in_threadpool(prepare, services, caller, job_body, idempotency_key=key)
         if new.webhook is not None and webhook is not None:
             new = replace(new, webhook=replace(new.webhook, prediction=prediction.ref))
-        job, _ = accept(services, new)
+        job, _ = await accept(services, new)
     except InvalidRequest as refusal:
         raise translation.rename(refusal) from refusal
     return job, translation.warnings()

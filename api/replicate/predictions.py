@@ -13,7 +13,7 @@ from api.holding import EventStream, Held, HeldRequest
 from api.ids import check_id
 from api.jobs import say_what_was_applied
 from api.listing import Place, cut_page, read_place
-from api.openapi import refusals
+from api.openapi import events_named, refusals
 from api.prefer import PreferencesOf
 from api.replicate.models import find_model, find_version
 from api.replicate.order import Prediction, accept_prediction
@@ -151,7 +151,7 @@ def cancel_prediction(
     responses={
         200: {
             "description": "`logs`, `output`, `error` and `done`, each with an id",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": events_named("logs", "output", "error", "done"),
         },
         **refusals(404, 429),
     },
@@ -174,9 +174,7 @@ async def _create(
     request: Request, response: Response, held: Held, prediction: Prediction, *, wait_s: int | None
 ) -> NewPredictionBody:
     services, caller = held.services, held.caller
-    job, warnings = await run_in_threadpool(
-        accept_prediction, services, caller, prediction, request
-    )
+    job, warnings = await accept_prediction(services, caller, prediction, request)
     if wait_s:
         until_s = wait_s - min(SLACK_S, wait_s / 2)
         job = await wait_for_end(services, held.watch, caller, job, wait_s=until_s)

@@ -30,6 +30,7 @@ PROCESS_STOP_TIMEOUT_S = 4.5
 WORKER_GRACE_S = 4
 READY_TIMEOUT_S = 1.0
 TENANT = "default"
+METRICS_PORT = "LATENTQ_METRICS_PORT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,19 @@ class System:
         self._say = say
         self._servers = Servers(data_dir)
         self._migrate = self._describe("migrate", "migrate")
+        self._dispatcher = self._describe("dispatcher", "dispatcher")
         self._api = self._describe(
             "api", "api", "--host", address.host, "--port", str(address.port),
             is_ready=partial(_answers, f"{address.base_url}/readyz"),
+            environment=self._show_metrics(1),
         )  # fmt: skip
-        self._dispatcher = self._describe("dispatcher", "dispatcher")
         names = [f"worker-{number}" for number in range(1, num_workers + 1)]
         grace = {"LATENTQ_GRACE_S": str(WORKER_GRACE_S)}
         self._workers = [
-            self._describe(name, "worker", "--name", name, environment=grace) for name in names
+            self._describe(
+                name, "worker", "--name", name, environment=grace | self._show_metrics(place)
+            )
+            for place, name in enumerate(names, start=2)
         ]
         self._supervisor = Supervisor(say=say, on_restart=self._write_connection)
 
@@ -184,6 +189,11 @@ class System:
                 is_ready=is_ready,
             )
         )
+
+    def _show_metrics(self, place: int) -> dict[str, str]:
+        """Give a process a port of its own for its metrics: the dispatcher has the first one."""
+        first = self._environment.get(METRICS_PORT, "")
+        return {METRICS_PORT: str(int(first) + place)} if first.isdecimal() else {}
 
 
 def _answers(url: str) -> bool:

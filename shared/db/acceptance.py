@@ -1,34 +1,45 @@
-"""A job about to be accepted, as a row of `jobs`."""
+"""Jobs about to be accepted, as rows of `jobs`."""
 
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from shared.db.rows import explain_unserved, webhook_values
 from shared.db.tables import jobs
 from shared.db.webhooks import endpoint_id_of
 from shared.job import AGEING_S, Job, JobStatus, NewJob
 
-#: Marks what belongs to a row: names of columns are taken by the statement itself.
-_PREFIX = "new_"
-_NOT_BEFORE = sa.bindparam(f"{_PREFIX}not_before", type_=sa.TIMESTAMP(timezone=True))
-# Null is no time: what is left is the other one.
-_STARTS_AT = sa.func.greatest(sa.func.now(), _NOT_BEFORE)
-
-#: Columns that the database's clock has a part in.
-_TIMES: dict[str, sa.ColumnElement[Any]] = {
-    # A job that may not run yet does not grow older than others meanwhile.
-    "virtual_birth": _STARTS_AT - sa.bindparam(f"{_PREFIX}head_start", type_=sa.Interval),
-    "held_until": sa.case((sa.func.now() < _NOT_BEFORE, _NOT_BEFORE)),
-    "deadline_at": _STARTS_AT + sa.bindparam(f"{_PREFIX}deadline", type_=sa.Interval),
-}
+#: Columns that are stored as they come.
 _PLAIN = (
     "id", "tenant", "queue", "model", "preset_name", "preset_version", "request", "metadata",
     "priority", "iterations", "predicted_s", "megapixel_iterations", "idempotency_key",
     "body_sha256", "webhook", "endpoint_id", "retry_of", "key_id", "batch_id", "batch_index",
+    "traceparent",
 )  # fmt: skip
+#: The rows of a statement, in one parameter: its text is the same for one and for many.
+_new = (
+    sa.func.jsonb_to_recordset(sa.bindparam("rows", type_=JSONB))
+    .table_valued(
+        *(sa.column(name, jobs.c[name].type) for name in _PLAIN),
+        sa.column("not_before", sa.TIMESTAMP(timezone=True)),
+        sa.column("head_start_s", sa.Double),
+        sa.column("deadline_s", sa.Double),
+    )
+    .render_derived(name="new", with_types=True)
+)
+# Null is no time: what is left is the other one.
+_STARTS_AT = sa.func.greatest(sa.func.now(), _new.c.not_before)
+_SECOND = sa.text("interval '1 second'")
+
+#: Columns that the database's clock has a part in.
+_TIMES: dict[str, sa.ColumnElement[Any]] = {
+    # A job that may not run yet does not grow older than others meanwhile.
+    "virtual_birth": _STARTS_AT - _new.c.head_start_s * _SECOND,
+    "held_until": sa.case((sa.func.now() < _new.c.not_before, _new.c.not_before)),
+    "deadline_at": _STARTS_AT + _new.c.deadline_s * _SECOND,
+}
 #: What decides where a row stands in its queue.
 PLACE_COLUMNS = ("id", "queue", "model", "virtual_birth", "held_until")
 #: That, and what the database adds to a new row.
@@ -36,18 +47,23 @@ TOLD_COLUMNS = (*PLACE_COLUMNS, "status", "dispatched_at", "created_at", "deadli
 
 
 def column_of(name: str) -> sa.ColumnElement[Any]:
-    """Return what a column of a new row is, with the parameters of `row_parameters` in it."""
-    return _TIMES.get(name, sa.bindparam(f"{_PREFIX}{name}", type_=jobs.c[name].type))
+    """Return what a column of a new row is, in a statement that takes `rows_parameter`."""
+    return _TIMES[name] if name in _TIMES else _new.c[name]
 
 
-#: Stores a row from its parameters. Made once: to build it takes longer than to run it.
-INSERT_JOB = insert(jobs).values({name: column_of(name) for name in (*_PLAIN, *_TIMES)})
+_STORED = (*_PLAIN, *_TIMES)
+#: Stores the rows of its parameter. Made once: to build it takes longer than to run it.
+INSERT_JOBS = insert(jobs).from_select(_STORED, sa.select(*map(column_of, _STORED)))
 
 
-def row_parameters(new: NewJob) -> dict[str, Any]:
-    """Return the parameters of a new row."""
+def rows_parameter(together: Sequence[NewJob]) -> dict[str, Any]:
+    """Return the parameter that holds new rows."""
+    return {"rows": [_row_of(new) for new in together]}
+
+
+def _row_of(new: NewJob) -> dict[str, Any]:
     request = new.request
-    values = {
+    return {
         "id": new.id,
         "tenant": new.tenant,
         "queue": new.queue,
@@ -66,13 +82,13 @@ def row_parameters(new: NewJob) -> dict[str, Any]:
         "endpoint_id": new.webhook and endpoint_id_of(new.tenant, new.webhook.url),
         "retry_of": new.retry_of,
         "key_id": new.key_id,
+        "traceparent": new.traceparent,
         "batch_id": new.batch and new.batch.id,
         "batch_index": new.batch and new.batch.index,
-        "not_before": request.not_before,
-        "head_start": timedelta(seconds=AGEING_S * request.priority),
-        "deadline": timedelta(seconds=request.deadline_s),
+        "not_before": request.not_before and request.not_before.isoformat(),
+        "head_start_s": AGEING_S * request.priority,
+        "deadline_s": request.deadline_s,
     }
-    return {f"{_PREFIX}{name}": value for name, value in values.items()}
 
 
 def read_accepted(new: NewJob, row: sa.Row[Any]) -> Job:

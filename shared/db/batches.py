@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.db.acceptance import INSERT_JOB, row_parameters
+from shared.db.acceptance import INSERT_JOBS, rows_parameter
 from shared.db.quotas import take_quota
 from shared.db.rows import read_artifacts, read_job
 from shared.db.tables import batches, jobs
@@ -108,7 +108,7 @@ def _store_jobs(connection: sa.Connection, new: NewBatch) -> None:
     # In one order for all: two batches would wait for each other's rows otherwise.
     for url in sorted({job.webhook.url for job in new.jobs if job.webhook is not None}):
         ensure_endpoint(connection, new.tenant, url)
-    connection.execute(INSERT_JOB, [row_parameters(job) for job in new.jobs])
+    connection.execute(INSERT_JOBS, rows_parameter(new.jobs))
 
 
 def _read(connection: sa.Connection, batch_id: str) -> Batch:

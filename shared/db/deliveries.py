@@ -44,6 +44,8 @@ class DeliveryClaim:
     is_prediction: bool
     #: What was sent before; None at the first attempt.
     body: bytes | None
+    #: What spans of its job continue; None where nobody traced that.
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ RETURNING deliveries.id, attempts, tries, deliveries.tenant, deliveries.host, ur
                    AND coalesce(expires_at > now(), true)
                  ORDER BY expires_at DESC NULLS FIRST) AS secrets,
           event_id, job_id, type, events.created_at, enabled, is_prediction,
+          (SELECT traceparent FROM jobs WHERE jobs.id = job_id) AS traceparent,
           CASE WHEN is_prediction THEN deliveries.body ELSE events.body END AS body
 """).bindparams(
     sa.bindparam("hosts", type_=ARRAY(sa.Text)),
@@ -212,4 +215,5 @@ def _read(row: sa.Row[Any]) -> DeliveryClaim:
         occurred_at=row.created_at,
         is_prediction=row.is_prediction,
         body=row.body,
+        traceparent=row.traceparent,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared.db.acceptance import PLACE_COLUMNS, column_of, row_parameters
+from shared.db.acceptance import PLACE_COLUMNS, column_of, rows_parameter
 from shared.db.outlook import (
     QUEUED,
     RUNNING,
@@ -36,7 +36,7 @@ class Forecast:
 
 def forecast(connection: sa.Connection, new: NewJob) -> Forecast:
     """Look at the queue as a job would find it."""
-    row = connection.execute(_select_forecast(), row_parameters(new)).one()
+    row = connection.execute(_select_forecast(), rows_parameter([new])).one()
     has_eta = row.queue_eta_s is not None
     return Forecast(
         position=row.queue_position,

@@ -1,5 +1,6 @@
 """Jobs as their owners see them. Every query is scoped by tenant, here and nowhere else."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,10 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared.db.acceptance import INSERT_JOB, TOLD_COLUMNS, read_accepted, row_parameters
+from shared.db.acceptance import read_accepted, rows_parameter
 from shared.db.cursor import Cursor
 from shared.db.deletions import delete_jobs
 from shared.db.forecast import Forecast, forecast
+from shared.db.joint_insert import ACCEPT, JointInsert
 from shared.db.outlook import FEW_AHEAD, MANY_AHEAD, select_outlook
 from shared.db.quotas import take_quota
 from shared.db.rows import read_artifacts, read_job
@@ -53,6 +55,7 @@ class JobRepository:
         self._engine = engine
         # For what is one statement: to begin and to commit would be journeys of their own.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._joint = JointInsert(engine)
 
     def insert(self, new: NewJob) -> tuple[Job, bool]:
         """Store an accepted job; returns it and whether it had been stored before.
@@ -63,8 +66,7 @@ class JobRepository:
             QuotaExceeded: Its key has too many jobs already.
         """
         has_inputs = bool(new.request.init_image or new.request.mask)
-        is_one_statement = not has_inputs and new.webhook is None and not new.limits.counts_jobs
-        with (self._single if is_one_statement else self._engine).begin() as connection:
+        with (self._single if _is_one_statement(new) else self._engine).begin() as connection:
             if has_inputs:
                 lock_inputs(connection, new.tenant, new.request)
             if new.webhook is not None:
@@ -72,7 +74,7 @@ class JobRepository:
             take_quota(connection, [new])
             while True:
                 # Waits for a concurrent insert of the same key, and then finds it below.
-                row = connection.execute(_ACCEPT, row_parameters(new)).one_or_none()
+                row = connection.execute(ACCEPT, rows_parameter([new])).one_or_none()
                 if row is not None:
                     return read_accepted(new, row), False
                 names = {"tenant": new.tenant, "key": new.idempotency_key}
@@ -85,6 +87,17 @@ class JobRepository:
                         )
                     return _complete(connection, row), True
                 # The job that had the key was deleted between the statements.
+
+    async def insert_soon(self, new: NewJob) -> Job | None:
+        """Store a job together with those that come at the same moment.
+
+        None if it is one that `insert` must store: it needs a transaction of its own, or its key
+        was used before.
+        """
+        if not _is_one_statement(new):
+            return None
+        row = await asyncio.wrap_future(self._joint.insert(new))
+        return None if row is None else read_accepted(new, row)
 
     def forecast(self, new: NewJob) -> Forecast:
         """Tell where a job would stand if it were accepted now; nothing is stored."""
@@ -220,12 +233,6 @@ class JobRepository:
 
 
 # Made once: to build them takes longer than to run them.
-_ACCEPT = select_outlook(
-    INSERT_JOB.on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
-    .returning(*(jobs.c[name] for name in TOLD_COLUMNS))
-    .cte("accepted"),
-    max_ahead=FEW_AHEAD,
-)
 _BY_KEY = select_outlook(max_ahead=FEW_AHEAD).where(
     jobs.c.tenant == sa.bindparam("tenant"), jobs.c.idempotency_key == sa.bindparam("key")
 )
@@ -235,6 +242,12 @@ _OWN = select_outlook(max_ahead=MANY_AHEAD).where(
 _STAMP = sa.select(jobs.c.status, jobs.c.attempt, jobs.c.iteration).where(
     jobs.c.tenant == sa.bindparam("tenant"), jobs.c.id == sa.bindparam("id")
 )
+
+
+def _is_one_statement(new: NewJob) -> bool:
+    """Tell whether nothing has to be locked or counted before a job is stored."""
+    has_inputs = bool(new.request.init_image or new.request.mask)
+    return not has_inputs and new.webhook is None and not new.limits.counts_jobs
 
 
 def _complete(connection: sa.Connection, row: sa.Row[Any]) -> Job:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from shared.crash_point import CrashPoint, reached
+from shared.db.outlook import WAITED_S
 from shared.db.rows import artifact_values
 from shared.db.tables import artifacts, attempts, jobs, tenants
 from shared.errors import ErrorCode
@@ -87,6 +88,8 @@ class LeaseRepository:
                 jobs.c.attempt,
                 jobs.c.deadline_at,
                 jobs.c.lost_leases,
+                jobs.c.traceparent,
+                WAITED_S.label("waited_s"),
             )
         )
         with self._engine.begin() as connection:
@@ -109,6 +112,8 @@ class LeaseRepository:
             request=GenerationRequest.model_validate(row.request),
             deadline_at=row.deadline_at,
             is_suspected=row.lost_leases >= SUSPECTED_AFTER,
+            waited_s=max(float(row.waited_s), 0.0),
+            traceparent=row.traceparent,
         )
 
     def decline(self, job_id: str) -> bool:

@@ -6,15 +6,19 @@ import sqlalchemy as sa
 
 from shared.db.presence import is_live
 from shared.db.tables import jobs, workers
-from shared.job import JobStatus
+from shared.job import AGEING_S, JobStatus
 
 # Spelled out, not bound: a prepared statement shall still find the indexes of these states.
 QUEUED: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.QUEUED}'")
 RUNNING: sa.ColumnElement[str] = sa.literal_column(f"'{JobStatus.RUNNING}'")
-
+#: For how long a job could have run, in seconds: what its priority adds to its age is left out.
+WAITED_S: sa.ColumnElement[float] = sa.cast(
+    sa.extract("epoch", sa.func.now() - jobs.c.virtual_birth) - AGEING_S * jobs.c.priority,
+    sa.Double,
+)
 
 #: How many jobs ahead are counted before an answer that nobody asked for may not wait for more.
-FEW_AHEAD = 1_000
+FEW_AHEAD = 100
 #: And before one that somebody did.
 MANY_AHEAD = 10_000
 

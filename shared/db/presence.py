@@ -1,7 +1,7 @@
 """Which workers and dispatchers are alive, and what workers serve."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -31,13 +31,25 @@ class Surroundings:
     warm_elsewhere: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a worker did since it was heard of before; None where it did nothing, or did not say."""
+
+    rows_per_forward: float | None = None
+    iterations_per_s: float | None = None
+    #: Of the time in steps.
+    forward_share: float | None = None
+    #: What its process has in memory.
+    memory_bytes: int | None = None
+
+
 class WorkerRepository:
     """Which workers are alive and what they serve."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def beat(
+    def beat(  # noqa: PLR0913 - one for each column
         self,
         worker_id: str,
         *,
@@ -46,10 +58,12 @@ class WorkerRepository:
         slots: int,
         warm_queues: Sequence[str] = (),
         clock: datetime | None = None,
+        pace: Pace = Pace(),
     ) -> None:
         """Say that a worker is alive.
 
         Args:
+            pace: How fast it went since the last time.
             warm_queues: Those of its queues whose models it holds in memory.
             clock: What its clock shows, if it has one that matters.
         """
@@ -61,6 +75,7 @@ class WorkerRepository:
             "slots": slots,
             "warm_queues": list(warm_queues),
             "clock_offset_s": sa.extract("epoch", ahead),
+            **asdict(pace),
         }
         statement = insert(workers).values(values)
         statement = statement.on_conflict_do_update(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from shared.db.tables import attempts, jobs
 from shared.errors import ErrorCode
@@ -10,6 +11,8 @@ from shared.job import AttemptOutcome, JobStatus, status_after_lost_lease
 
 #: Most rows of one transaction; what is left comes with the next.
 BATCH = 200
+
+log = structlog.get_logger(__name__)
 
 
 class RescueRepository:
@@ -21,7 +24,7 @@ class RescueRepository:
     def take_back_expired_leases(self) -> dict[str, JobStatus]:
         """Move on every running job whose lease ran out; returns where each of them went."""
         expired = (
-            sa.select(jobs, attempts.c.is_alone)
+            sa.select(jobs, attempts.c.is_alone, attempts.c.worker)
             .join(
                 attempts,
                 sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.attempt == jobs.c.attempt),
@@ -40,6 +43,7 @@ class RescueRepository:
                     cancel_requested=row.cancel_requested_at is not None,
                 )
                 self._take_back(connection, row, status)
+                log.info("lease_ran_out", job_id=row.id, attempt=row.attempt, worker=row.worker)
                 moved[row.id] = status
         return moved
 

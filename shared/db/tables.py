@@ -66,6 +66,8 @@ jobs = sa.Table(
     sa.Column("batch_index", sa.SmallInteger),
     # The API key that it came with; null in rows older than the column.
     sa.Column("key_id", sa.Text),
+    # What spans of it continue, as W3C's Trace Context writes it; null where nobody traces.
+    sa.Column("traceparent", sa.Text),
     sa.UniqueConstraint("tenant", "idempotency_key"),
     sa.CheckConstraint(
         "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
@@ -243,6 +245,11 @@ workers = sa.Table(
     sa.Column("heartbeat_at", _TIME, nullable=False, server_default=sa.func.now()),
     # By how much its clock was ahead of the database's at its last heartbeat, in seconds.
     sa.Column("clock_offset_s", sa.Double),
+    # Between its last two heartbeats; null where it did nothing.
+    sa.Column("rows_per_forward", sa.Double),
+    sa.Column("iterations_per_s", sa.Double),
+    sa.Column("forward_share", sa.Double),
+    sa.Column("memory_bytes", sa.BigInteger),
 )
 
 dispatchers = sa.Table(

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from opentelemetry.trace import NoOpTracer
+from prometheus_client import CollectorRegistry
 
 from api.admission import Admission
 from api.estimator import Estimator
@@ -12,6 +14,7 @@ from api.health import Health
 from api.hub import JobHub
 from api.keyring import Keyring
 from api.main import create_app, new_batch_id, new_job_id
+from api.metrics import ApiMetrics
 from api.presets import PresetBook
 from api.rates import Rates
 from api.services import Services
@@ -114,6 +117,8 @@ def api(
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),
         hub=JobHub(),
+        metrics=ApiMetrics(CollectorRegistry()),
+        tracer=NoOpTracer(),
         previews=PreviewFeed("redis://127.0.0.1:1"),
         new_job_id=new_job_id,
         new_batch_id=new_batch_id,

@@ -1,12 +1,15 @@
 """Every route keeps the word of the OpenAPI document, whatever it is asked."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schemathesis.config import SchemathesisConfig
 
 from api.openai import routes as openai_routes
@@ -39,6 +42,15 @@ CONFIG = SchemathesisConfig.from_dict(
 )
 SCHEMA = schemathesis.openapi.from_dict(json.loads((ROOT / DOCUMENT).read_text()), config=CONFIG)
 
+DOCUMENT: dict[str, Any] = SCHEMA.raw_schema
+OPERATIONS = {
+    operation["operationId"]: SCHEMA[path][method.upper()]
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+}
+#: What a body is where the document has no example.
+BODIES = {"create_prediction": {"version": "3", "input": {"prompt": "a red star"}}}
+
 
 @pytest.fixture
 def client(api: Api, real_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> TestClient:
@@ -52,3 +64,51 @@ def client(api: Api, real_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -
 def test_a_route_keeps_the_documents_word(case: schemathesis.Case, client: TestClient) -> None:
     key = {"Authorization": client.headers["Authorization"]}
     case.call_and_validate(app=client.app, headers=key, timeout=TIMEOUT_S)
+
+
+def find_makers() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return operations that make something, each with the links that its answer has."""
+    for operations in DOCUMENT["paths"].values():
+        for operation in operations.values():
+            for answer in operation["responses"].values():
+                if "links" in answer and operation["operationId"] != "create_replicate_file":
+                    yield operation["operationId"], answer["links"]
+
+
+def body_of(name: str) -> dict[str, Any]:
+    """Return arguments of a case: the body of an operation that needs one."""
+    raw = OPERATIONS[name].definition.raw
+    content = raw.get("requestBody", {}).get("content", {})
+    examples = content.get("application/json", {}).get("examples", {})
+    if name not in BODIES and not examples:
+        return {}
+    body = BODIES.get(name) or next(iter(examples.values()))["value"]
+    return {"body": body, "media_type": "application/json"}
+
+
+@pytest.mark.parametrize(("maker", "links"), [*find_makers()])
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_links_may_be_followed_in_any_order(
+    client: TestClient, maker: str, links: dict[str, Any], data: st.DataObject
+) -> None:
+    call = {
+        "app": client.app,
+        "headers": {"Authorization": client.headers["Authorization"], "Prefer": "respond-async"},
+        "timeout": TIMEOUT_S,
+    }
+    answer = OPERATIONS[maker].Case(**body_of(maker)).call_and_validate(**call)
+    assert answer.status_code in {201, 202}, answer.text
+    made = answer.json()
+    for link in data.draw(st.permutations(list(links.values()))):
+        (parameter,) = link["parameters"]
+        case = OPERATIONS[link["operationId"]].Case(
+            path_parameters={parameter: made["id"]}, **body_of(link["operationId"])
+        )
+        answer = case.call_and_validate(**call)
+        # Gone or done: what was made before is known by this id.
+        assert answer.status_code in {200, 202, 204, 404, 409}, answer.text

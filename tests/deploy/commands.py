@@ -20,8 +20,6 @@ SETTINGS: dict[str, type[Settings]] = {
     "migrate": DatabaseSettings,
     "worker": WorkerSettings,
 }
-#: Given to all processes alike, whether one serves metrics or not.
-METRICS = {f"{PREFIX}METRICS_HOST", f"{PREFIX}METRICS_PORT"}
 
 
 def parse(arguments: Sequence[str]) -> dict[str, object]:
@@ -37,7 +35,7 @@ def unknown_variables(process: str, variables: Iterable[str]) -> set[str]:
     """Name the LATENTQ_ variables that a process would ignore."""
     fields = SETTINGS[process].model_fields
     known = {f"{PREFIX}{name.upper()}{suffix}" for name in fields for suffix in ("", "_FILE")}
-    return {name for name in variables if name.startswith(PREFIX)} - known - METRICS
+    return {name for name in variables if name.startswith(PREFIX)} - known
 
 
 def missing_variables(process: str, variables: Iterable[str]) -> set[str]:

@@ -104,8 +104,9 @@ def test_a_job_goes_through_what_the_compose_file_starts(host: Host) -> None:
     )
     for container in (api, dispatcher, *workers):
         container.wait_until_healthy()
-    metrics = f"http://127.0.0.1:{dispatcher.place.ports['9464']}/metrics"
-    assert "latentq_redis_evicts" in httpx.get(metrics).raise_for_status().text
+    for container in (api, dispatcher, *workers):
+        metrics = f"http://127.0.0.1:{container.place.ports['9464']}/metrics"
+        assert "latentq_build_info" in httpx.get(metrics).raise_for_status().text
     key = host.run("api", "latentq", "keys", "create", "--tenant", "default").strip()
     with httpx.Client(
         base_url=f"http://127.0.0.1:{api.place.ports['8000']}",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.catalog import Catalog
 from tests.fixtures.stack import Stack, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -218,9 +219,32 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
     assert json.loads((reader.folder / "adherence.json").read_text())["guidance"]
 
 
+def test_the_page_on_reliability_has_the_figures_of_the_last_run() -> None:
+    pages = [
+        (ROOT / "docs" / name).read_text() for name in ("reliability.md", "reference/recovery.md")
+    ]
+    told, measured = (re.findall(r"^(\| [^|]+\|(?: \d+\.\d+ \|){2})", page, re.M) for page in pages)
+    assert told == [row for row in measured if not row.startswith(("| well", "| frozen"))]
+    assert told
+
+
+def test_device_options_are_set_as_the_page_says(tmp_path: Path) -> None:
+    (options,) = blocks_of(HOW_TO / "device-options.md")
+    models = ROOT / "models"
+    entry = (models / "catalog.toml").read_text().replace('"demo"\nd', f'"{models / "demo"}"\nd')
+    catalog = tmp_path / "catalog.toml"
+    catalog.write_text(f"{entry}\n{options.text}")
+    assert Catalog.load(catalog).models["demo"].device_options.changed() == {
+        "dtype": "bfloat16",
+        "channels_last": True,
+        "attention": "eager",
+    }
+
+
 def test_no_page_has_a_block_that_nobody_runs() -> None:
     pages = (
         "add-workers.md",
+        "device-options.md",
         "poll-and-stream.md",
         "keys-and-limits.md",
         "presets-and-sweeps.md",

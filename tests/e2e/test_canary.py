@@ -9,7 +9,8 @@ from typing import Any
 import redis
 
 from api.schemas import JobCreate
-from tests.fixtures.stack import JsonObject, Stack
+from tests.fixtures.collector import Collector, Span
+from tests.fixtures.stack import JsonObject, Stack, wait_until
 
 #: No word of ours has it in it, however it is spelt.
 CANARY = "canarykwyjibo"
@@ -98,7 +99,9 @@ def refusals(stack: Stack) -> list[str]:
     return [answer.text + repr(answer.headers) for answer in answers]
 
 
-def test_what_a_caller_writes_is_in_no_log_no_problem_and_not_in_redis(stack: Stack) -> None:
+def test_what_a_caller_writes_is_in_no_log_metric_span_or_problem_and_not_in_redis(
+    stack: Stack, collector: Collector
+) -> None:
     redis_url = stack.connection["redis_url"]
     said = {"prompt": f"a {CANARY}", "negative_prompt": CANARY, "metadata": {"note": CANARY}}
     with overhearing(redis_url) as heard:
@@ -118,6 +121,18 @@ def test_what_a_caller_writes_is_in_no_log_no_problem_and_not_in_redis(stack: St
     logs = stack.logs()
     assert "job_succeeded" in logs
     assert not holds_canary(logs)
+    pages = stack.metrics()
+    assert len(pages) == 4
+    assert not [name for name, page in pages.items() if holds_canary(page)]
+    # Metrics are about all jobs, so that no name of any of them is there.
+    assert not [name for name, page in pages.items() if "job_0" in page or "default" in page]
+
+    def told() -> list[Span]:
+        ids = {job["id"] for job in (good, late)}
+        return [span for span in collector.spans if span.attributes.get("latentq.job_id") in ids]
+
+    assert {"submit", "attempt"} <= {span.name for span in wait_until(told, timeout_s=20)}
+    assert not holds_canary(repr(collector.spans))
     # It was told of the jobs, and of nothing in them.
     assert good["id"] in "\n".join(heard)
     assert not holds_canary("\n".join(heard))

@@ -98,6 +98,29 @@ def test_cancel_ends_a_job_and_its_watch_says_so(shell: Shell) -> None:
     assert "canceled" in watched.stderr
 
 
+def test_retry_runs_a_job_again_and_get_tells_of_its_runs(shell: Shell) -> None:
+    job_id = shell.json("submit", PROMPT, "--sampler", "euler", "--steps", "900")["id"]
+    shell.json("cancel", job_id)
+    shell.run("watch", job_id)
+    again = shell.json("retry", job_id, "--idempotency-key", f"again-{job_id}")
+    assert again["id"] != job_id
+    assert again["retry_of"] == job_id
+    assert again["request"]["steps"] == 900
+    repeated = shell.json("retry", job_id, "--idempotency-key", f"again-{job_id}")
+    assert repeated["id"] == again["id"]
+
+    def is_running() -> bool:
+        return bool(shell.json("get", again["id"])["status"] == "running")
+
+    wait_until(is_running, timeout_s=20)
+    (attempt,) = shell.json("get", again["id"], "--attempts")
+    assert attempt["attempt"] == 1
+    assert attempt["outcome"] is None
+    shown = shell.run("get", again["id"], "--attempts").stdout
+    assert attempt["worker"] in shown
+    shell.json("cancel", again["id"])
+
+
 def test_a_job_that_has_ended_can_be_deleted(shell: Shell) -> None:
     job_ids = [shell.json("submit", PROMPT, "--steps", "2", "--wait")["id"] for _ in range(2)]
     assert shell.run("rm", job_ids[0]).stdout == f"deleted {job_ids[0]}\n"

@@ -137,3 +137,31 @@ def test_a_missing_folder_is_named(catalog_file: Path) -> None:
     shutil.rmtree(catalog_file.parent / "net")
     with pytest.raises(ConfigurationError, match="model net in"):
         Catalog.load(catalog_file)
+
+
+def test_device_options_are_off_until_an_entry_sets_them(catalog_file: Path) -> None:
+    assert Catalog.load(catalog_file).models["net"].device_options.changed() == {}
+    with catalog_file.open("a") as file:
+        file.write('[models.net.device]\ndtype = "bfloat16"\ncompile = true\n')
+    options = Catalog.load(catalog_file).models["net"].device_options
+    assert options.changed() == {"dtype": "bfloat16", "compile": True}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('dtype = "int8"', "models.net.device.dtype: .*'float32', 'bfloat16' or 'float16'"),
+        ('attention = "flash"', "models.net.device.attention: .*'fused', 'eager' or 'sliced'"),
+        ("compile = 1", "models.net.device.compile"),
+        ("offload = true", "models.net.device.offload: Extra inputs"),
+        ('feature_cache = "mag"', "feature_cache is not served: .*each is at a step of its own"),
+        ('guider = "slg"', "guider is not served: .*layers that all jobs share"),
+    ],
+)
+def test_a_device_option_that_is_not_served_is_refused(
+    catalog_file: Path, line: str, reason: str
+) -> None:
+    with catalog_file.open("a") as file:
+        file.write(f"[models.net.device]\n{line}\n")
+    with pytest.raises(ConfigurationError, match=reason):
+        Catalog.load(catalog_file)

@@ -160,3 +160,31 @@ def test_a_worker_that_cannot_go_on_ends_itself_and_is_started_again(
     wait_until(
         lambda: workshop.jobs.get("tenant", other.id).status is JobStatus.SUCCEEDED, timeout_s=20
     )
+
+
+@pytest.mark.slow
+def test_who_was_beside_a_wedged_forward_is_drawn_elsewhere_with_the_same_bytes(
+    workshop: Workshop, make_job: MakeJob, tmp_path: Path
+) -> None:
+    flag = tmp_path / "fault"
+    child = workshop.start(str(Path(__file__).with_name("wedged.py")), str(flag))
+
+    def finish(job_id: str) -> str:
+        wait_until(
+            lambda: workshop.jobs.get("tenant", job_id).status is JobStatus.SUCCEEDED, timeout_s=60
+        )
+        return workshop.jobs.get("tenant", job_id).artifacts[0].sha256
+
+    wanted = {"determinism": "exact", "sampler": "ddpm", "steps": 300, "seed": 3}
+    unharmed = finish(workshop.run(make_job(**wanted)))
+    guilty = workshop.run(make_job(sampler="ddpm", steps=1000))
+    neighbour = workshop.run(make_job(**wanted))
+    flag.write_text("stall")
+    wait_until(lambda: not child.is_alive, timeout_s=STALL_S + 10)
+    assert set(workshop.rescue.take_back_expired_leases()) == {guilty, neighbour}
+    flag.unlink()
+    workshop.jobs.request_cancel("tenant", guilty)
+    workshop.supervisor.look_after()
+    workshop.queue.announce("demo.interactive", neighbour, {})
+    assert finish(neighbour) == unharmed
+    assert workshop.jobs.get("tenant", neighbour).attempt == 2

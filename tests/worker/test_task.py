@@ -28,6 +28,7 @@ def test_a_job_ends_with_its_outputs_in_the_store(bench: Bench, make_job: MakeJo
     assert done.iteration == done.request.iterations == 6
     assert done.execution is not None
     assert done.execution["worker"] == "bench"
+    assert (done.execution["device_options"], done.execution["decoder_tiles"]) == ({}, 1)
     for artifact in done.artifacts:
         data = bench.store.get(artifact.key)
         assert hashlib.sha256(data).hexdigest() == artifact.sha256
@@ -106,6 +107,37 @@ def test_what_the_model_refuses_fails_with_its_code(bench: Bench, make_job: Make
     assert (failed.status, failed.error_code) == (JobStatus.FAILED, ErrorCode.INVALID_INPUT)
     assert "tokens" in (failed.error_message or "")
     assert "star" not in (failed.error_message or "")
+
+
+def test_a_picture_that_cannot_be_written_fails_its_job_alone(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {"determinism": "exact", "sampler": "ddpm", "steps": 3}
+    bench.jobs.insert(before := make_job(**wanted))
+    bench.task.run(before.id)
+    save = Image.Image.save
+
+    def fail_webp(image: Image.Image, file: io.BytesIO, kind: str, **options: object) -> None:
+        if kind == "WEBP":
+            raise OSError("a fault")
+        save(image, file, kind, **options)
+
+    monkeypatch.setattr(Image.Image, "save", fail_webp)
+    faulty, neighbour = make_job(steps=3, output_format="webp"), make_job(**wanted)
+    threads = []
+    for job in (faulty, neighbour):
+        bench.jobs.insert(job)
+        threads.append(threading.Thread(target=bench.task.run, args=(job.id,)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join(timeout=60)
+    failed = bench.get(faulty.id)
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, ErrorCode.INTERNAL)
+    assert (failed.error_message or "").startswith(
+        "the picture could not be written as webp; another output_format may work"
+    )
+    shas = [bench.get(job.id).artifacts[0].sha256 for job in (before, neighbour)]
+    assert shas[0] == shas[1]
 
 
 def test_a_job_whose_owner_cancels_ends_canceled(bench: Bench, make_job: MakeJob) -> None:

@@ -3,7 +3,14 @@
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Engine
 from worker.engine.model_cache import ModelCache
-from worker.engine.result import DeviceLost, EngineStopped, ImageOutput, JobCanceled, JobResult
+from worker.engine.result import (
+    DeviceLost,
+    EngineStopped,
+    ImageOutput,
+    JobCanceled,
+    JobResult,
+    Stages,
+)
 from worker.engine.source import SourceImage
 
 __all__ = [
@@ -16,4 +23,5 @@ __all__ = [
     "JobResult",
     "ModelCache",
     "SourceImage",
+    "Stages",
 ]

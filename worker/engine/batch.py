@@ -1,6 +1,6 @@
 """What advances together, and in which rows of which forwards."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -68,11 +68,6 @@ class Batch(Generic[EntryT]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def halves(self) -> "tuple[Batch[EntryT], Batch[EntryT]]":
-        """Split the batch to find out which half cannot be run."""
-        middle = len(self.entries) // 2
-        return Batch(self.entries[:middle]), Batch(self.entries[middle:])
-
     def forwards(self) -> list[Forward]:
         """Lay all rows out in forwards.
 
@@ -80,17 +75,44 @@ class Batch(Generic[EntryT]):
         forwards of exactly their size; free entries take the places that are left, and one more
         forward if they need it.
         """
-        exact = [entry.exact_rows for entry in self.entries if entry.exact_rows is not None]
         in_order = sorted(range(len(self)), key=lambda n: self.entries[n].exact_rows is None)
         rows = [Row(n, row) for n in in_order for row in range(self.entries[n].num_rows)]
-        if not exact:
-            return [Forward(tuple(rows), size=len(rows))]
-        size = exact[0]
-        num_exact = sum(1 for row in rows if self.entries[row.entry].exact_rows is not None)
+        num_exact = sum(1 for row in rows if self._is_exact(row))
+        if num_exact == 0:
+            return [self._lay(rows)]
+        size = self._lay(rows).size
         end = -(-num_exact // size) * size  # the places of whole forwards
-        forwards = [
-            Forward(tuple(rows[start : start + size]), size=size) for start in range(0, end, size)
+        return self.split(rows[:end], size) + self.split(rows[end:], len(rows))
+
+    def halve(self, forward: Forward) -> list[Forward]:
+        """Split a forward that cannot be run between its entries, to find the one to blame.
+
+        Nothing is left to be split of a single entry. Where exact entries are, the size stays.
+        """
+        entries = list(dict.fromkeys(row.entry for row in forward.rows))
+        if len(entries) == 1:
+            return []
+        first = set(entries[: len(entries) // 2])
+        return [
+            self._lay([row for row in forward.rows if row.entry in first]),
+            self._lay([row for row in forward.rows if row.entry not in first]),
         ]
-        if rest := rows[end:]:
-            forwards.append(Forward(tuple(rest), size=len(rest)))
-        return forwards
+
+    def split(self, rows: Sequence[Row], max_rows: int) -> list[Forward]:
+        """Lay rows out in forwards of so many at most."""
+        return [
+            self._lay(rows[start : start + max_rows]) for start in range(0, len(rows), max_rows)
+        ]
+
+    def exact_entries(self, forward: Forward) -> list[int]:
+        """Return those of a forward's entries that fix its size."""
+        return list(dict.fromkeys(row.entry for row in forward.rows if self._is_exact(row)))
+
+    def _is_exact(self, row: Row) -> bool:
+        return self.entries[row.entry].exact_rows is not None
+
+    def _lay(self, rows: Sequence[Row]) -> Forward:
+        # Entries of a key have one size, their model's.
+        sizes = (self.entries[row.entry].exact_rows for row in rows)
+        size = next((size for size in sizes if size is not None), len(rows))
+        return Forward(tuple(rows), size=size)

@@ -6,6 +6,7 @@ from typing import Generic
 
 from worker.engine.batch import Batch, EntryT
 from worker.engine.cost import CostModel
+from worker.engine.headroom import Headroom
 from worker.engine.lane import Lane, Seat
 from worker.engine.shares import Shares
 
@@ -22,8 +23,9 @@ class Batcher(Generic[EntryT]):
     Source: Shreedhar & Varghese (1995), deficit round robin; a turn is charged when it is over.
     """
 
-    def __init__(self, costs: CostModel) -> None:
+    def __init__(self, costs: CostModel, headroom: Headroom) -> None:
         self._costs = costs
+        self._headroom = headroom
         # The first lane has its turn next.
         self._lanes: dict[Hashable, Lane[EntryT]] = {}
         self._shares = Shares()
@@ -36,7 +38,7 @@ class Batcher(Generic[EntryT]):
 
     def add(self, entry: EntryT, *, tenant: str, now: float) -> None:
         """Let a tenant's entry wait for its first forward; `now` is in seconds."""
-        lane = self._lanes.setdefault(entry.key, Lane(self._costs))
+        lane = self._lanes.setdefault(entry.key, Lane(self._costs, self._headroom))
         lane.seats.append(Seat(entry, tenant, now))
         self._shares.join(tenant)
 

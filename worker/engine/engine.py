@@ -11,23 +11,29 @@ from dataclasses import dataclass, field
 import structlog
 import torch
 
-from shared.errors import InternalFailure
+from shared.catalog import ModelSpec
+from shared.errors import InternalFailure, JobError
 from shared.preview import Preview
 from shared.request import GenerationRequest
+from worker.company import Company
 from worker.engine.batcher import Batcher
 from worker.engine.config import EngineConfig
 from worker.engine.cost import Cost, CostModel
+from worker.engine.decoder import Decoder
+from worker.engine.fault import as_job_error
+from worker.engine.headroom import Headroom
 from worker.engine.intake import Intake
 from worker.engine.lane import predict_left_ms
 from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
 from worker.engine.previews import Previewer
 from worker.engine.probe import confirms, probe
-from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
-from worker.engine.runner import Runner, as_job_error
+from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult, Stages
+from worker.engine.runner import Runner
 from worker.engine.source import SourceImage
+from worker.engine.tally import Tally
 from worker.engine.timings import TimeAccount
-from worker.engine.trajectory import DecodeKey, Trajectory, fail_non_finite
+from worker.engine.trajectory import Trajectory, fail_non_finite
 
 #: Finished latents that may wait for the decoder before the step loop waits too.
 DECODE_BACKLOG = 32
@@ -49,10 +55,14 @@ class _Run:
     #: Trajectories that went on from the batch to the decoder.
     num_passed_on: int = 0
     outputs: list[ImageOutput] = field(default_factory=list)
+    #: When it entered each stage, on the engine's clock.
+    encode_at: float = 0.0
+    denoise_at: float = 0.0
+    decode_at: float = 0.0
     #: Why it shall end early: set by any thread, obeyed by the one that holds it.
     stop: Exception | None = None
 
-    def result(self) -> JobResult:
+    def result(self, spec: ModelSpec, *, now: float) -> JobResult:
         """Sum up a run whose outputs are all there."""
         iterations = sum(trajectory.iteration for trajectory in self.trajectories)
         return JobResult(
@@ -60,6 +70,12 @@ class _Run:
             iterations=iterations,
             mean_rows=sum(trajectory.row_sum for trajectory in self.trajectories) / iterations,
             exact_rows=self.trajectories[0].exact_rows,
+            device_options=spec.device_options.changed(),
+            stages=Stages(
+                encode_s=self.denoise_at - self.encode_at,
+                denoise_s=self.decode_at - self.denoise_at,
+                decode_s=now - self.decode_at,
+            ),
         )
 
 
@@ -82,12 +98,35 @@ class Engine:
     ) -> None:
         self.costs = costs or CostModel()
         self.timings = TimeAccount(clock)
-        self.batcher: Batcher[Trajectory] = Batcher(self.costs)
-        self.runner = Runner(models, self.costs, self.timings)
+        self.tally = Tally()
+        headroom = Headroom()
+        self.batcher: Batcher[Trajectory] = Batcher(self.costs, headroom)
+        # Who is out of memory has another try with nobody beside on the device.
+        self._company = Company()
+        self._intake = Intake(
+            models,
+            company=self._company,
+            prompt_cache_size=config.prompt_cache_size,
+            tally=self.tally,
+        )
+        self.runner = Runner(
+            models,
+            self.costs,
+            self.timings,
+            self.tally,
+            headroom=headroom,
+            company=self._company,
+        )
+        self._decoder = Decoder(
+            models,
+            self.costs,
+            self.timings,
+            company=self._company,
+            check_device=self.runner.check_device,
+        )
         self._clock = clock
         self._models = models
         self._previews = Previewer(models, on_preview, clock=clock)
-        self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size)
         self._on_crash = on_crash
         self._run_ids = itertools.count()
         self._lock = threading.Lock()
@@ -211,7 +250,7 @@ class Engine:
         with self.timings.measure("scheduler_s"):
             for trajectory, prediction in zip(batch, predictions, strict=True):
                 trajectory.advance(prediction)  # own scheduler, own generator
-            fail_non_finite(batch)
+            fail_non_finite(batch, predictions)
         return self.batcher.retire(batch, now=self._clock())
 
     def _apply_commands(self) -> None:
@@ -229,6 +268,7 @@ class Engine:
             self._is_closing = True
             return
         self._stepping[run.id] = run
+        run.denoise_at = self._clock()
         for trajectory in run.trajectories:
             self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
 
@@ -237,12 +277,13 @@ class Engine:
             if run.stop is not None:
                 self._end(run, run.stop)
                 continue
+            run.encode_at = self._clock()
             try:
                 with self.timings.measure("encode_s"):
                     run.trajectories = self._intake.prepare(run.id, run.request, run.source)
             except Exception as error:
                 self.runner.check_device(error, run.request.model)
-                self._end(run, as_job_error(error, "the request could not be prepared"))
+                self._end(run, as_job_error(error, "the encoder"))
             else:
                 self._to_step.put(run)
 
@@ -269,9 +310,11 @@ class Engine:
         if run is None:
             return  # another output of the job has failed
         if trajectory.error is not None:
+            self.runner.check_device(trajectory.error.__cause__, trajectory.key.model)
             self._leave_batch(run)
             self._end(run, trajectory.error)
             return
+        run.decode_at = self._clock()
         self._to_decode.put((run, trajectory))
         run.num_passed_on += 1
         if run.num_passed_on == len(run.trajectories):
@@ -279,19 +322,16 @@ class Engine:
 
     def _decode(self, run: _Run, trajectory: Trajectory) -> None:
         try:
-            family = self._models.get(trajectory.key.model)
-            decoded_s = self.timings.decode_s
-            with self.timings.measure("decode_s"):
-                pixels = family.decode(trajectory.latents)
-        except Exception as error:
-            self.runner.check_device(error, trajectory.key.model)
-            self._end(run, as_job_error(error, "the picture could not be decoded"))
+            decoded = self._decoder.decode(trajectory)
+        except JobError as error:
+            self._end(run, error)
             return
-        key = DecodeKey(trajectory.key.model, trajectory.key.latent_shape)
-        self.costs.observe(key, 1, 1000 * (self.timings.decode_s - decoded_s))
-        run.outputs.append(ImageOutput(trajectory.index, trajectory.seed, pixels))
+        run.outputs.append(
+            ImageOutput(trajectory.index, trajectory.seed, decoded.pixels, decoded.tiles)
+        )
         if len(run.outputs) == len(run.trajectories):
-            self._end(run, run.result())
+            spec = self._models.get(run.request.model).spec
+            self._end(run, run.result(spec, now=self._clock()))
 
     def _leave_batch(self, run: _Run) -> None:
         del self._stepping[run.id]

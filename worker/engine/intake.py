@@ -2,17 +2,24 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from shared.errors import OutOfMemory
 from shared.request import GenerationRequest
 from shared.vocab import Determinism
+from worker.company import Company
 from worker.engine.families.stable_diffusion import LatentDistribution, StableDiffusion
+from worker.engine.fault import call_with_room, is_out_of_memory, release_memory
+from worker.engine.fitting import Size, advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
 from worker.engine.model_cache import ModelCache
 from worker.engine.samplers import SamplerBook, Scheduler, scale_noise
 from worker.engine.source import SourceImage
+from worker.engine.tally import Tally
 from worker.engine.trajectory import BatchKey, Trajectory
 
 
@@ -36,8 +43,17 @@ class _Start:
 class Intake:
     """Encode prompts and pictures, draw the first noise, set samplers up. Used by one thread."""
 
-    def __init__(self, models: ModelCache, *, prompt_cache_size: int) -> None:
+    def __init__(
+        self,
+        models: ModelCache,
+        *,
+        company: Company,
+        prompt_cache_size: int,
+        tally: Tally | None = None,
+    ) -> None:
         self._models = models
+        self._company = company
+        self._tally = tally or Tally()
         self._samplers = SamplerBook()
         self._prompt_cache_size = prompt_cache_size
         self._prompts: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
@@ -57,7 +73,7 @@ class Intake:
         mask = None if source is None else source.mask
         encoded = _Encoded(
             prompt_embeds=torch.cat([self._encode(family, prompt) for prompt in prompts]),
-            image=None if source is None else family.encode_image(source.pixels),
+            image=None if source is None else self._encode_image(family, source),
             mask=None if mask is None else family.encode_mask(mask),
         )
         return [
@@ -106,12 +122,34 @@ class Intake:
     def _encode(self, family: StableDiffusion, prompt: str) -> Tensor:
         """Encode a prompt, or find it encoded: always alone, so that the bits are the same."""
         key = (family.spec.id, prompt)
-        if key not in self._prompts:
-            self._prompts[key] = family.encode(prompt)
+        if key in self._prompts:
+            self._tally.prompt_hits += 1
+        else:
+            self._tally.prompt_misses += 1
+            encode = partial(family.encode, prompt)
+            self._prompts[key] = call_with_room(self._company, encode)
             if len(self._prompts) > self._prompt_cache_size:
                 self._prompts.popitem(last=False)
         self._prompts.move_to_end(key)
         return self._prompts[key]
+
+    def _encode_image(self, family: StableDiffusion, source: SourceImage) -> LatentDistribution:
+        try:
+            return call_with_room(self._company, partial(family.encode_image, source.pixels))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            release_memory(error)
+        factor = family.spec.latent_factor
+
+        def call(size: Size) -> None:
+            shape = (factor * size.height, factor * size.width, 3)
+            family.encode_image(np.zeros(shape, np.uint8))
+
+        height, width, _ = source.pixels.shape
+        asked = Size(width // factor, height // factor)
+        with self._company.alone():
+            raise OutOfMemory(advise_size(family.spec, asked, call, where="to start from"))
 
 
 def _start_from_image(

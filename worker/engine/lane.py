@@ -6,6 +6,7 @@ from typing import Generic
 
 from worker.engine.batch import Entry, EntryT
 from worker.engine.cost import CostModel
+from worker.engine.headroom import Headroom
 
 #: How much work a job may have left more than another of its tenant for each unit of time that it
 #: came earlier. 0 would be shortest first without mercy, infinity first come first served.
@@ -30,6 +31,7 @@ class Lane(Generic[EntryT]):
     """
 
     costs: CostModel
+    headroom: Headroom
     seats: list[Seat[EntryT]] = field(default_factory=list)
     #: Milliseconds of the device that it may use before the next lane's turn.
     credit_ms: float = 0.0
@@ -97,7 +99,8 @@ class Lane(Generic[EntryT]):
         limits = {"job_rows": job_rows, "max_rows": entry.max_rows}
         if not self.costs.gains_from_batching(entry.key, **limits):
             return 1
-        return self.costs.row_cap(entry.key, **limits)
+        fitting = self.headroom.cap(entry.key, max_rows=entry.max_rows)
+        return min(self.costs.row_cap(entry.key, **limits), fitting)
 
 
 def predict_left_ms(costs: CostModel, entry: Entry) -> float | None:

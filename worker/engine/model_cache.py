@@ -1,6 +1,8 @@
 """Which models are loaded."""
 
 import threading
+import time
+from collections import Counter, defaultdict
 
 from shared.catalog import Catalog
 from shared.errors import ModelUnavailable
@@ -18,6 +20,9 @@ class ModelCache:
         self._device = device
         self._loaded: dict[str, StableDiffusion] = {}
         self._lock = threading.Lock()
+        #: How often each model was loaded, and the seconds that took.
+        self.loads: Counter[str] = Counter()
+        self.load_s: defaultdict[str, float] = defaultdict(float)
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -35,8 +40,11 @@ class ModelCache:
             raise ModelUnavailable(f"this worker's catalog has no model {model_id}")
         with self._lock:
             if model_id not in self._loaded:
+                began_at = time.monotonic()
                 try:
                     self._loaded[model_id] = _FAMILIES[spec.family](spec, self._device)
                 except (OSError, ValueError, RuntimeError, KeyError) as error:
                     raise ModelUnavailable(f"model {model_id} cannot be loaded") from error
+                self.loads[model_id] += 1
+                self.load_s[model_id] += time.monotonic() - began_at
             return self._loaded[model_id]

@@ -124,7 +124,12 @@ class Previewer:
                 watch.next_at = now + INTERVAL_S
                 watch.num_made[trajectory.index] += 1
         for job_id, (trajectory, prediction) in due.items():
-            self._snapshots.put(_copy(job_id, trajectory, prediction))
+            try:
+                self._snapshots.put(_copy(job_id, trajectory, prediction))
+            except Exception:
+                # On the engine's thread: neither the job nor any other may end for a preview.
+                log.warning("preview_failed", job_id=job_id, exc_info=True)
+                self._settle(job_id)
 
     def _forget(self, now: float) -> None:
         """Let go of watches that are over, now and then: most are of jobs that run elsewhere."""
@@ -142,8 +147,12 @@ class Previewer:
                 # Whatever it was, the job is as well as it would be unwatched.
                 log.warning("preview_failed", job_id=snapshot.job_id, exc_info=True)
             finally:
-                with self._lock:
-                    self._watches[snapshot.job_id].is_making = False
+                self._settle(snapshot.job_id)
+
+    def _settle(self, job_id: str) -> None:
+        """Let the job have its next preview."""
+        with self._lock:
+            self._watches[job_id].is_making = False
 
     def _make(self, snapshot: _Snapshot) -> None:
         family = self._models.get(snapshot.model)

@@ -9,6 +9,7 @@ import torch
 from worker.engine.cost import Cost
 from worker.engine.device import synchronize
 from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.fault import is_out_of_memory, release_memory
 from worker.engine.trajectory import BatchKey
 
 #: Row counts that are measured, as far as the model allows and the time reaches.
@@ -41,12 +42,17 @@ def probe(
         return 1000 * (clock() - started)
 
     begun = clock()
-    time_forward(1)
-    for rows in row_counts:
-        if rows > spec.max_rows or clock() - begun > PATIENCE_S:
-            return
-        ms = statistics.median(time_forward(rows) for _ in range(REPEATS))
-        yield Cost(key, rows, ms, samples=REPEATS)
+    try:
+        time_forward(1)
+        for rows in row_counts:
+            if rows > spec.max_rows or clock() - begun > PATIENCE_S:
+                return
+            ms = statistics.median(time_forward(rows) for _ in range(REPEATS))
+            yield Cost(key, rows, ms, samples=REPEATS)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        release_memory(error)  # more rows would not fit either
 
 
 def confirms(family: StableDiffusion, known: Iterable[Cost], *, clock: Callable[[], float]) -> bool:

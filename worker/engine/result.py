@@ -1,5 +1,6 @@
 """How a job leaves the engine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,20 @@ class ImageOutput:
     index: int
     seed: int
     pixels: NDArray[np.uint8]  # [H, W, 3]
+    #: Tiles along its longer side that it was decoded in; more than 1 where memory was short.
+    tiles: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """How long a job was in each stage, in seconds: they follow each other, and the last ends it.
+
+    Each counts from when the job entered it, so a wait for others is in it.
+    """
+
+    encode_s: float
+    denoise_s: float
+    decode_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +53,6 @@ class JobResult:
     mean_rows: float
     #: Rows of every forward of an `exact` job, padding counted; None for `fast`.
     exact_rows: int | None
+    #: What of the model's device options differs from the defaults.
+    device_options: Mapping[str, str | bool]
+    stages: Stages

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from shared.errors import InternalFailure, JobError, NonFinite
+from shared.errors import JobError, NonFinite
+from worker.engine.fault import as_job_error
 from worker.engine.forward_process import KnownRegion
 from worker.engine.samplers import Scheduler, scale_input, takes_generator
 
@@ -98,33 +99,41 @@ class Trajectory:
         timestep = self.scheduler.timesteps[self.first + self.iteration]
         try:
             # Never twice for one iteration: the scheduler's state has moved on, whatever happens.
-            self.latents = self.scheduler.step(
+            latents: Tensor = self.scheduler.step(
                 prediction, timestep, self.latents, **self._step_arguments, return_dict=False
             )[0]
+            if latents.shape != self.latents.shape:
+                raise ValueError(f"a step made {self.latents.shape} to {latents.shape}")
+            self.latents = latents
             if self.known is not None:
                 following = self.first + self.iteration + 1
                 self.latents = self.known.restore(self.latents, self.scheduler, following)
-        except torch.AcceleratorError:
-            raise  # the device's error, and nobody's step was to blame
         except Exception as cause:
-            self.error = InternalFailure("the sampler met an error")
-            self.error.__cause__ = cause
+            self.error = as_job_error(cause, "the sampler")
             return
         self.iteration += 1
 
 
-def fail_non_finite(trajectories: Iterable[Trajectory]) -> None:
-    """End each trajectory whose latents are not all finite; those of a batch have one shape.
+def fail_non_finite(
+    trajectories: Iterable[Trajectory], predictions: Iterable[Tensor | JobError]
+) -> None:
+    """End each trajectory whose prediction or latents are not all finite; all have one shape.
 
-    They are looked at together: one by one would wait for a GPU once for each.
+    They are looked at together: one by one would wait for a GPU once for each. A sampler that cuts
+    off what is too large hides an infinite prediction, so that the latents alone do not tell.
     """
-    under_way = [trajectory for trajectory in trajectories if trajectory.error is None]
+    under_way = [
+        (trajectory, prediction)
+        for trajectory, prediction in zip(trajectories, predictions, strict=True)
+        if trajectory.error is None and isinstance(prediction, Tensor)
+    ]
     if not under_way:
         return
-    latents = torch.cat([trajectory.latents for trajectory in under_way])
-    are_finite = torch.isfinite(latents).flatten(1).all(dim=1).tolist()
-    for trajectory, is_finite in zip(under_way, are_finite, strict=True):
+    numbers = torch.cat([t for trajectory, p in under_way for t in (trajectory.latents, p)])
+    are_finite = torch.isfinite(numbers).flatten(1).all(dim=1).view(-1, 2).all(dim=1).tolist()
+    for (trajectory, _), is_finite in zip(under_way, are_finite, strict=True):
         if not is_finite:
             trajectory.error = NonFinite(
-                f"the model's numbers left their range at step {trajectory.iteration}"
+                f"the model's numbers left their range at step {trajectory.iteration}; less "
+                "guidance, another sampler or another seed may keep them in it"
             )

@@ -1,19 +1,35 @@
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from shared.db.diagnosis import MAX_IDS, DiagnosisRepository, QueueState, Snapshot, WorkerState
+from shared.db.diagnosis import (
+    MAX_IDS,
+    UNKNOWN_JOB_S,
+    DiagnosisRepository,
+    QueueState,
+    Snapshot,
+    WorkerState,
+    backlog_s,
+)
 from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
-from shared.db.presence import DispatcherRepository, WorkerRepository
+from shared.db.presence import DispatcherRepository, Pace, WorkerRepository
 from shared.errors import ErrorCode
 from shared.job import NewJob
 from shared.webhook import Webhook
 
 NewJobs = Callable[..., NewJob]
 QUEUE = "demo.interactive"
+STATE = WorkerState(
+    "b",
+    (QUEUE,),
+    slots=4,
+    clock_offset_s=None,
+    device="cpu",
+)
 NOTHING = Snapshot(
     queues=(),
     workers=(),
@@ -57,9 +73,20 @@ def test_jobs_that_have_not_ended_are_counted_by_queue(
     minutes = "now() - interval '2 minutes'"
     run_sql(database, f"UPDATE jobs SET dispatched_at = {minutes} WHERE id = '{old}'")
     run_sql(database, f"UPDATE jobs SET held_until = now() + interval '1 day' WHERE id = '{later}'")
-    assert diagnosis.look().queues == (
-        QueueState(QUEUE, "demo", waiting=2, unclaimed=1, running=1),
-        QueueState("other.batch", "demo", waiting=1, unclaimed=0, running=0),
+    first, second = diagnosis.look().queues
+    assert first.oldest_s < 60
+    assert (replace(first, oldest_s=0), replace(second, oldest_s=0)) == (
+        QueueState(
+            QUEUE,
+            "demo",
+            waiting=2,
+            unclaimed=1,
+            running=1,
+            announced=2,
+            held=1,
+            unpredicted=3,
+        ),
+        QueueState("other.batch", "demo", waiting=1, unclaimed=0, running=0, unpredicted=1),
     )
 
 
@@ -79,7 +106,8 @@ def test_workers_and_dispatchers_are_alive_or_silent(
     seen = diagnosis.look()
     assert (seen.silent_workers, seen.dispatchers) == (1, 2)
     late, untold = seen.workers
-    assert untold == WorkerState("b", (QUEUE,), slots=4, clock_offset_s=None)
+    assert untold == replace(STATE, silent_s=untold.silent_s)
+    assert untold.silent_s < 60
     assert late.clock_offset_s == pytest.approx(-3600, abs=5)
 
 
@@ -134,3 +162,39 @@ def test_a_clock_is_compared_with_the_databases(
 ) -> None:
     measured = diagnosis.clock_offset_s(lambda: datetime.now(UTC) + timedelta(seconds=offset_s))
     assert measured == pytest.approx(offset_s, abs=2)
+
+
+def test_a_worker_is_seen_with_its_pace_and_its_jobs(
+    jobs: JobRepository, diagnosis: DiagnosisRepository, make_job: NewJobs, database: sa.Engine
+) -> None:
+    pace = Pace(rows_per_forward=6.5, iterations_per_s=80, forward_share=0.93, memory_bytes=2**30)
+    WorkerRepository(database).beat(
+        "w@host:1", device="cpu x", queues=[QUEUE, "b"], slots=4, warm_queues=[QUEUE], pace=pace
+    )
+    leases = LeaseRepository(database, lease_s=60)
+    for process in ("w@host:1", "w@host:1", "w@host:2"):
+        leases.claim(jobs.insert(make_job())[0].id, worker="w", process=process)
+    (seen,) = diagnosis.look().workers
+    assert (seen.pace, seen.running) == (pace, 2)
+    assert (seen.device, seen.warm_queues) == ("cpu x", (QUEUE,))
+
+
+def test_jobs_that_ended_lately_are_counted_by_how(
+    jobs: JobRepository, diagnosis: DiagnosisRepository, make_job: NewJobs, database: sa.Engine
+) -> None:
+    ids = [jobs.insert(make_job())[0].id for _ in range(3)]
+    for job_id in ids[1:]:
+        jobs.request_cancel("tenant", job_id)
+    run_sql(
+        database,
+        f"UPDATE jobs SET finished_at = now() - interval '11 minutes' WHERE id = '{ids[2]}'",
+    )
+    assert diagnosis.recent_ends() == {"succeeded": 0, "failed": 0, "canceled": 1}
+
+
+def test_work_that_nothing_is_known_of_counts_as_the_rest_does() -> None:
+    known = QueueState("a", "m", waiting=3, unclaimed=0, running=1, predicted_s=6, unpredicted=1)
+    unknown = QueueState("b", "m", waiting=2, unclaimed=0, running=0, unpredicted=2)
+    assert backlog_s([known, unknown]) == 6 + 3 * 2
+    assert backlog_s([unknown]) == 2 * UNKNOWN_JOB_S
+    assert backlog_s([]) == 0

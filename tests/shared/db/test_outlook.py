@@ -123,13 +123,13 @@ def test_more_jobs_ahead_than_are_worth_counting_are_not_counted(
 
     add(FEW_AHEAD - 2)
     last_told = submit(predicted_s=0.5)
-    assert (last_told.queue_position, last_told.queue_eta_s) == (FEW_AHEAD - 1, 499.5)
+    assert (last_told.queue_position, last_told.queue_eta_s) == (FEW_AHEAD - 1, (FEW_AHEAD - 1) / 2)
     untold = submit(predicted_s=0.5)
     assert (untold.queue_position, untold.queue_eta_s) == (None, None)
     assert untold.unschedulable is None
     # Who asks has more of them counted.
     told = jobs.get("tenant", untold.id)
-    assert (told.queue_position, told.queue_eta_s) == (FEW_AHEAD, 500.0)
+    assert (told.queue_position, told.queue_eta_s) == (FEW_AHEAD, FEW_AHEAD / 2)
     with database.begin() as connection:
         connection.execute(
             sa.text("DELETE FROM jobs WHERE id NOT IN (:a, :b)"), {"a": first.id, "b": untold.id}
@@ -146,7 +146,13 @@ def test_lists_leave_it_out(jobs: JobRepository, submit: Submit, database: sa.En
     assert listed.predicted_s == 2.0
 
 
-@pytest.mark.parametrize("predicted_s", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("predicted_s", [0.0, -1.0])
 def test_the_database_refuses_what_no_job_takes(submit: Submit, predicted_s: float) -> None:
     with pytest.raises(sa.exc.IntegrityError, match="ck_jobs_predicted"):
+        submit(predicted_s=predicted_s)
+
+
+@pytest.mark.parametrize("predicted_s", [float("nan"), float("inf")])
+def test_the_database_refuses_what_is_no_number(submit: Submit, predicted_s: float) -> None:
+    with pytest.raises(sa.exc.DataError):
         submit(predicted_s=predicted_s)

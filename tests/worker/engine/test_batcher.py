@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.fixtures.rides import BATCHED, FLAT, Ride, device, drive, knowing
 from worker.engine.batcher import QUANTUM_MS, Batcher
 from worker.engine.cost import CostModel
+from worker.engine.headroom import Headroom
 from worker.engine.lane import AGEING_RATE
 
 EXACT_ROWS = 4
@@ -31,7 +32,7 @@ any_rides = st.lists(
 @given(any_rides)
 def test_every_entry_gets_all_its_steps_once_each(rides: list[Ride]) -> None:
     costs = knowing(TABLES)
-    batcher: Batcher[Ride] = Batcher(costs)
+    batcher: Batcher[Ride] = Batcher(costs, Headroom())
     num_steps = 0
     for step in drive(batcher, rides, device(costs)):
         num_steps += 1
@@ -47,7 +48,7 @@ def test_every_entry_gets_all_its_steps_once_each(rides: list[Ride]) -> None:
 @given(any_rides)
 def test_the_cap_holds_and_exact_rows_are_always_as_many(rides: list[Ride]) -> None:
     costs = knowing(TABLES)
-    for step in drive(Batcher(costs), rides, device(costs)):
+    for step in drive(Batcher(costs, Headroom()), rides, device(costs)):
         entries = step.batch.entries
         key = entries[0].key
         cap = 16
@@ -65,7 +66,7 @@ def test_the_cap_holds_and_exact_rows_are_always_as_many(rides: list[Ride]) -> N
 def test_the_most_urgent_are_in_every_batch(rides: list[Ride]) -> None:
     costs = knowing(TABLES)
     present = rides.copy()
-    for step in drive(Batcher(costs), rides, device(costs)):
+    for step in drive(Batcher(costs, Headroom()), rides, device(costs)):
         inside = step.batch.entries
         arrived = [ride for ride in present if ride.arrives_at <= step.started_at]
         assert max(ride.priority for ride in inside) == max(ride.priority for ride in arrived)
@@ -97,7 +98,7 @@ def test_nobody_is_overtaken_by_who_comes_later_than_ageing_allows(
 ) -> None:
     costs = knowing({"a": table})
     waited: Counter[int] = Counter()
-    for step in drive(Batcher(costs), rides, device(costs)):
+    for step in drive(Batcher(costs, Headroom()), rides, device(costs)):
         for number, ride in enumerate(rides):
             if ride.arrives_at <= step.started_at and ride.taken < ride.steps:
                 waited[number] += ride not in step.batch.entries
@@ -119,7 +120,8 @@ def test_without_a_gain_one_job_runs_and_shorter_ones_overtake() -> None:
     short = Ride(steps=5, arrives_at=0.1)
     longer = Ride(steps=60, arrives_at=0.1)
     order = [
-        step.batch.entries for step in drive(Batcher(costs), [long, short, longer], device(costs))
+        step.batch.entries
+        for step in drive(Batcher(costs, Headroom()), [long, short, longer], device(costs))
     ]
     assert all(len(entries) == 1 for entries in order)
     names = {long: "long", short: "short", longer: "longer"}
@@ -131,7 +133,7 @@ def test_a_stream_of_short_jobs_does_not_stop_a_long_one() -> None:
     costs = knowing({"a": FLAT})
     long = Ride(steps=50)  # one second
     stream = [Ride(steps=5, arrives_at=0.1 * n) for n in range(200)]  # all of the device
-    steps = drive(Batcher(costs), [long, *stream], device(costs))
+    steps = drive(Batcher(costs, Headroom()), [long, *stream], device(costs))
     ended_at = next(step.ended_at for step in steps if long.is_ended)
     assert ended_at <= 1.0 + 1.0 / AGEING_RATE + 0.1
 
@@ -153,7 +155,7 @@ def test_tenants_that_wait_get_equal_shares_however_much_they_ask_for(
     # Two jobs of twenty steps each, and one step more.
     bound_ms = 2 * 20 * table[2] + table[16]
     had_ms = {"many": 0.0, "few": 0.0}
-    for step in drive(Batcher(costs), many + few, device(costs)):
+    for step in drive(Batcher(costs, Headroom()), many + few, device(costs)):
         if step.started_at >= 0.1:
             num_rows = sum(ride.num_rows for ride in step.batch)
             for ride in step.batch:
@@ -170,7 +172,7 @@ def test_tenants_that_wait_get_equal_shares_however_much_they_ask_for(
     st.integers(1, 30),
 )
 def test_keys_have_equal_shares_of_the_device(cost_ms: dict[str, float], rounds: int) -> None:
-    batcher: Batcher[Ride] = Batcher(CostModel())
+    batcher: Batcher[Ride] = Batcher(CostModel(), Headroom())
     for key in cost_ms:
         batcher.add(Ride(key=key, steps=10**9), tenant="x", now=0.0)
     now = 0.0
@@ -187,7 +189,7 @@ def test_keys_have_equal_shares_of_the_device(cost_ms: dict[str, float], rounds:
 
 
 def test_more_keys_are_no_more_of_the_device() -> None:
-    batcher: Batcher[Ride] = Batcher(CostModel())
+    batcher: Batcher[Ride] = Batcher(CostModel(), Headroom())
     for key in "abcd":
         batcher.add(Ride(key=key, steps=10**9), tenant="many", now=0.0)
     batcher.add(Ride(key="e", steps=10**9), tenant="one", now=0.0)
@@ -202,7 +204,7 @@ def test_more_keys_are_no_more_of_the_device() -> None:
 
 
 def test_who_is_discarded_is_gone_and_the_others_go_on() -> None:
-    batcher: Batcher[Ride] = Batcher(CostModel())
+    batcher: Batcher[Ride] = Batcher(CostModel(), Headroom())
     rides = [Ride(key=key) for key in "abab"]
     for ride in rides:
         batcher.add(ride, tenant="x", now=0.0)

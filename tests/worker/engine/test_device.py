@@ -1,13 +1,18 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from models import CATALOG
 from shared.catalog import Catalog
+from shared.compatibility import DIFFUSION_SAMPLERS
+from shared.vocab import Sampler, Schedule
 from tests.worker.engine.conftest import PATIENCE_S, request
 from worker.engine import Engine, EngineConfig, ModelCache, runner
 from worker.engine.device import synchronize
+from worker.engine.forward_process import noise_to
+from worker.engine.samplers import SamplerBook, scale_input, scale_noise, takes_generator
 
 
 @pytest.fixture
@@ -56,3 +61,35 @@ def test_a_forward_is_timed_from_an_idle_device_to_its_end(
     engine.stop()
     forwards = [cost for cost in engine.costs.table() if len(cost.key) == 3]
     assert [(cost.ms, cost.samples) for cost in forwards] == [(1000.0, 3)]
+
+
+@pytest.mark.parametrize("sampler", DIFFUSION_SAMPLERS)
+@torch.inference_mode()
+def test_a_sampler_steps_latents_of_another_device(models: ModelCache, sampler: Sampler) -> None:
+    """`meta` computes no numbers, but minds as a GPU does where each tensor is."""
+    family = models.get("demo")
+    scheduler = SamplerBook().start(family.spec, family.scheduler, sampler, Schedule.NATIVE, 3)
+    latents = scale_noise(scheduler, torch.zeros(1, 4, 16, 16, device="meta"))
+    drawing = {"generator": torch.Generator("cpu")} if takes_generator(scheduler) else {}
+    noisy = noise_to(scheduler, latents, latents, 1)
+    assert noisy.device.type == "meta"
+    for timestep in scheduler.timesteps:
+        prediction = scale_input(scheduler, latents, timestep)
+        latents = scheduler.step(prediction, timestep, latents, **drawing, return_dict=False)[0]
+    assert latents.device.type == "meta"
+
+
+@torch.inference_mode()
+def test_a_model_takes_what_lies_on_the_cpu_to_its_device() -> None:
+    family = ModelCache(Catalog.load(CATALOG), "cpu").get("demo")
+    for part in (family._text_encoder, family._unet, family._vae):
+        part.to("meta")
+    family.device = torch.device("meta")
+    prompt = family.encode("a red star")
+    noise = family.latents(width=64, height=64, generator=torch.Generator("cpu"))
+    mask = family.encode_mask(np.zeros((64, 64), np.float32))
+    picture = family.encode_image(np.zeros((64, 64, 3), np.uint8)).mean
+    # Schedulers have their timesteps on the CPU.
+    prediction = family.predict(noise, torch.tensor([500.0]), prompt)
+    tensors = (prompt, noise, mask, picture, prediction)
+    assert {tensor.device.type for tensor in tensors} == {"meta"}

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.worker.engine.conftest import request
+from worker.company import Company
 from worker.engine import ModelCache
 from worker.engine.intake import Intake
 
@@ -27,7 +28,7 @@ def encoded(models: ModelCache, monkeypatch: pytest.MonkeyPatch) -> Prompts:
 def test_a_prompt_is_encoded_once_and_the_negative_one_is_shared(
     models: ModelCache, encoded: Prompts
 ) -> None:
-    intake = Intake(models, prompt_cache_size=8)
+    intake = Intake(models, company=Company(), prompt_cache_size=8)
     for run_id, prompt in enumerate(["a star", "a ring", "a star"]):
         intake.prepare(run_id, request(prompt=prompt, negative_prompt="blue"), None)
     intake.prepare(3, request(prompt="blue", guidance=1.0), None)
@@ -37,14 +38,14 @@ def test_a_prompt_is_encoded_once_and_the_negative_one_is_shared(
 def test_the_prompt_that_was_not_used_for_longest_is_dropped(
     models: ModelCache, encoded: Prompts
 ) -> None:
-    intake = Intake(models, prompt_cache_size=2)
+    intake = Intake(models, company=Company(), prompt_cache_size=2)
     for run_id, prompt in enumerate(["a", "b", "a", "c", "a", "b"]):
         intake.prepare(run_id, request(prompt=prompt, guidance=1.0), None)
     assert encoded == ["a", "b", "c", "b"]
 
 
 def test_a_cached_prompt_has_the_bits_of_one_encoded_alone(models: ModelCache) -> None:
-    intake = Intake(models, prompt_cache_size=8)
+    intake = Intake(models, company=Company(), prompt_cache_size=8)
     wanted = request(prompt="a small green frog", negative_prompt="blue")
     for run_id, other in enumerate(["a ring", "a small green frog"]):
         intake.prepare(run_id, request(prompt=other, negative_prompt="blue"), None)

@@ -10,6 +10,7 @@ from PIL import Image
 from shared.errors import InternalFailure, JobError
 from shared.preview import INTERVAL_S, Preview
 from tests.worker.engine.conftest import PATIENCE_S, request, run_alone
+from worker.company import Company
 from worker.engine import Engine, EngineConfig, JobCanceled, ModelCache
 from worker.engine.batch import Batch
 from worker.engine.intake import Intake
@@ -40,7 +41,9 @@ class Clock:
 
 def start(models: ModelCache, **changes: object) -> list[Trajectory]:
     with torch.inference_mode():
-        return Intake(models, prompt_cache_size=1).prepare(0, request(**changes), None)
+        return Intake(models, company=Company(), prompt_cache_size=1).prepare(
+            0, request(**changes), None
+        )
 
 
 def wait_until_made(previewer: Previewer) -> None:

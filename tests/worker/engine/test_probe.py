@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.worker.engine.conftest import PATIENCE_S, request
+from tests.worker.engine.faults import allocate_too_much
 from worker.engine import Engine, EngineConfig, ModelCache
 from worker.engine.cost import Cost
 from worker.engine.probe import CONTRADICTION_RATIO, ROWS, confirms, probe
@@ -32,6 +33,23 @@ def test_a_slow_model_is_not_probed_for_long(models: ModelCache) -> None:
     clock = ticking(1.5)
     costs = list(probe(models.get("demo"), clock=lambda: next(clock)))
     assert len(costs) < 2
+
+
+@torch.inference_mode()
+def test_rows_that_do_not_fit_into_memory_are_left_to_be_found_out_at_work(
+    models: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = models.get("demo")
+    original = family.predict
+
+    def predict(latents: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+        if len(latents) > 4:
+            allocate_too_much()
+        return original(latents, *inputs)
+
+    monkeypatch.setattr(family, "predict", predict)
+    clock = ticking(0.001)
+    assert [cost.rows for cost in probe(family, clock=lambda: next(clock))] == [1, 2, 4]
 
 
 def test_what_was_probed_is_what_jobs_of_the_default_size_cost(models: ModelCache) -> None:

@@ -4,6 +4,8 @@ Each function does what diffusers' StableDiffusionPipeline, or the one for image
 inpainting, does at the same place, so that a job alone gives the same bits.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.preview_map import load_preview_map
 from shared.catalog import ModelSpec
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, ModelUnavailable, NonFinite
+from worker.engine.families.compiled import CompiledDenoiser, denoise
+from worker.engine.families.placement import Placement
 from worker.engine.samplers import load_native
 
 #: diffusers' DiagonalGaussianDistribution over latents [1, C, h, w].
 LatentDistribution = Any
+#: Latents and predictions between forwards, whatever the model computes in: samplers add up many
+#: small steps.
+LATENTS = torch.float32
 
 
 class StableDiffusion:
@@ -29,17 +36,26 @@ class StableDiffusion:
     def __init__(self, spec: ModelSpec, device: str) -> None:
         self.spec = spec
         self.device = torch.device(device)
-        self.dtype = torch.float32
+        self._placement = Placement(spec, self.device)
         self.scheduler = load_native(spec.path)
         self._tokenizer = CLIPTokenizer.from_pretrained(
             spec.path / "tokenizer", local_files_only=True
         )
-        self._text_encoder = self._load(CLIPTextModel, "text_encoder")
-        self._unet = self._load(UNet2DConditionModel, "unet")
-        self._vae = self._load(AutoencoderKL, "vae")
+        dtype = self._placement.dtype
+        self._text_encoder = self._load(CLIPTextModel, "text_encoder", dtype)
+        self._unet = self._load(UNet2DConditionModel, "unet", dtype)
+        self._placement.set_attention(self._unet)
+        vae = AutoencoderKL.load_config(spec.path / "vae")
+        force_upcast = vae.get("force_upcast", True)
+        self._vae = self._load(
+            AutoencoderKL, "vae", self._placement.decoder_dtype(force_upcast=force_upcast)
+        )
         #: What previews are colored with; a model without it has none.
         self.preview_map = load_preview_map(spec.path, channels=self._unet.config.in_channels)
         self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor, do_resize=False)
+        self._denoise: Callable[[Tensor, Tensor, Tensor], Tensor] = partial(denoise, self._unet)
+        if spec.device_options.compile:
+            self._compile()
 
     def touch(self) -> None:
         """Have the device do the least that it can.
@@ -64,24 +80,25 @@ class StableDiffusion:
                 f"the model takes {self._tokenizer.model_max_length}"
             )
         embeds: Tensor = self._text_encoder(tokens.to(self.device), attention_mask=None)[0]
-        return embeds.to(self.dtype)
+        return embeds
 
     def latents(self, *, width: int, height: int, generator: torch.Generator) -> Tensor:
         """Draw unit noise on the generator's device; returns [1, C, h, w]."""
         factor = self.spec.latent_factor
         shape = (1, self._unet.config.in_channels, height // factor, width // factor)
-        noise = torch.randn(shape, generator=generator, device=generator.device, dtype=self.dtype)
+        noise = torch.randn(shape, generator=generator, device=generator.device, dtype=LATENTS)
         return noise.to(self.device)
 
     def encode_image(self, pixels: NDArray[np.uint8]) -> LatentDistribution:
         """Encode a picture [H, W, 3]; what it looked like is spread over a distribution."""
         image = self._processor.preprocess(pixels.astype(np.float32) / 255.0)
-        return self._vae.encode(image.to(self.device, self.dtype)).latent_dist
+        image = image.to(self.device, self._vae.dtype)
+        return self._vae.encode(image).latent_dist
 
     def sample(self, distribution: LatentDistribution, generator: torch.Generator) -> Tensor:
         """Draw a picture's latents [1, C, h, w]."""
         latents: Tensor = self._vae.config.scaling_factor * distribution.sample(generator)
-        return latents
+        return latents.to(LATENTS)
 
     def encode_mask(self, mask: NDArray[np.float32]) -> Tensor:
         """Scale a mask [H, W] of zeros and ones down to [1, 1, h, w]."""
@@ -89,7 +106,7 @@ class StableDiffusion:
         scaled = torch.nn.functional.interpolate(
             torch.from_numpy(mask)[None, None], size=(height, width)
         )
-        return scaled.to(self.device, self.dtype)
+        return scaled.to(self.device, LATENTS)
 
     def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
         """Run the denoiser on rows at timesteps of their own.
@@ -99,24 +116,68 @@ class StableDiffusion:
             timesteps: Training timestep of each row. [B]
             prompt_embeds: Encoded prompt of each row. [B, T, D]
         """
-        prediction: Tensor = self._unet(
-            latents, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False
-        )[0]
-        return prediction
+        latents = latents.to(self._placement.dtype)
+        timesteps = timesteps.to(self.device)  # schedulers keep theirs on the CPU
+        if not self.spec.device_options.channels_last:
+            return self._denoise(latents, timesteps, prompt_embeds).to(LATENTS)
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        return self._denoise(latents, timesteps, prompt_embeds).to(LATENTS).contiguous()
 
-    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Decode latents [1, C, h, w] to pixels [H, W, 3]."""
-        image = self._vae.decode(latents / self._vae.config.scaling_factor, return_dict=False)[0]
+    def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8]:
+        """Decode latents [1, C, h, w] to pixels [H, W, 3].
+
+        Tiles, along the longer side, take less memory, and change pixels where they overlap.
+
+        Raises:
+            NonFinite: The decoder's numbers left their range.
+        """
+        scaled = (latents / self._vae.config.scaling_factor).to(self._vae.dtype)
+        if tiles > 1:
+            image = self._decode_tiled(scaled, tiles)
+        else:
+            image = self._vae.decode(scaled, return_dict=False)[0]
+        if not torch.isfinite(image).all():  # what is cut off below would hide it
+            raise NonFinite(
+                "the decoder's numbers left their range; less guidance, another sampler or another "
+                "seed may keep them in it"
+            )
         (pixels,) = self._processor.postprocess(image, output_type="np")
         levels: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
         return levels
 
-    def _load(self, cls: Any, part: str) -> Any:
+    def _decode_tiled(self, scaled: Tensor, tiles: int) -> Tensor:
+        # Whole multiples of a fourth, by which tiles overlap.
+        cells = 4 * -(-max(scaled.shape[2:]) // (4 * tiles))
+        self._vae.tile_latent_min_size = cells
+        self._vae.tile_sample_min_size = cells * self.spec.latent_factor
+        image: Tensor = self._vae.tiled_decode(scaled, return_dict=False)[0]
+        return image
+
+    def _compile(self) -> None:
+        """Compile each bucket of rows by running it once."""
+        spec = self.spec
+        generator = torch.Generator("cpu").manual_seed(0)
+        try:
+            compiled = CompiledDenoiser(self._unet, spec, self._placement.memory_format)
+            self._denoise = compiled
+            with torch.inference_mode():
+                noise = self.latents(width=spec.width, height=spec.height, generator=generator)
+                prompt = self.encode("")
+                for rows in compiled.buckets:
+                    timesteps = torch.zeros(rows, device=self.device)
+                    self.predict(noise.repeat(rows, 1, 1, 1), timesteps, prompt.repeat(rows, 1, 1))
+        except Exception as error:
+            raise ModelUnavailable(
+                f"model {spec.id}: torch does not compile it for {self.device.type} here; "
+                "compile = false is always served"
+            ) from error
+
+    def _load(self, cls: Any, part: str, dtype: torch.dtype) -> Any:
         model = cls.from_pretrained(
             self.spec.path / part,
-            dtype=self.dtype,
+            dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             low_cpu_mem_usage=False,  # else diffusers asks for a package that it needs for it
         )
-        return model.to(self.device).eval()
+        return self._placement.place(model)
