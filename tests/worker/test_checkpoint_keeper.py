@@ -51,7 +51,7 @@ def make_bench(database: sa.Engine, servers: Servers, models: ModelCache) -> Ite
 @pytest.fixture
 def job(make_job: MakeJob) -> NewJob:
     """A job whose steps draw noise."""
-    return rename(make_job(sampler="dpmpp_2m_sde", steps=12, determinism="exact"))
+    return rename(make_job(sampler="dpmpp_2m_sde", steps=8, determinism="exact"))
 
 
 @pytest.fixture
@@ -115,13 +115,14 @@ def test_a_job_that_was_handed_back_goes_on_where_it_was(
     done = second.get(job.id)
     assert ("checkpoint_read", iteration) in [(log["event"], log.get("iteration")) for log in logs]
     assert resumed_at(done) == done.resumed_at == iteration > 0
-    assert (done.iteration, done.attempt) == (12, 2)
+    assert (done.iteration, done.attempt) == (8, 2)
     assert_same_files(done, run_whole(second, job, make_job))
     ran = second.jobs.attempts("tenant", job.id)
     assert [one.resumed_at for one in ran] == [None, iteration]
     assert keys_of(second, job.id) == []
 
 
+@pytest.mark.slow  # tests/chaos kills one that has the real model, too
 def test_a_job_of_a_worker_that_was_lost_goes_on_from_what_it_stored(
     make_bench: MakeBench, job: NewJob, make_job: MakeJob
 ) -> None:
@@ -177,10 +178,10 @@ def use_other_threads(_: Bench, __: str, patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("happens", "says"),
     [
-        (lose, "no checkpoint"),
+        pytest.param(lose, "no checkpoint", marks=pytest.mark.slow),
         (cut, "broken"),
         pytest.param(empty, "no checkpoint", marks=pytest.mark.slow),
-        (update, "its versions was"),
+        pytest.param(update, "its versions was", marks=pytest.mark.slow),
         pytest.param(downgrade, "its schema is 1", marks=pytest.mark.slow),
         (unplug, "the object store cannot be reached"),
         (use_other_threads, "num_threads was 1, here it is 3"),
