@@ -240,6 +240,7 @@ def test_device_options_are_set_as_the_page_says(tmp_path: Path) -> None:
     (options,) = blocks_of(HOW_TO / "device-options.md")
     models = ROOT / "models"
     entry = (models / "catalog.toml").read_text().replace('"demo"\nd', f'"{models / "demo"}"\nd')
+    entry = entry.replace('"adapters/', f'"{models}/adapters/')
     catalog = tmp_path / "catalog.toml"
     catalog.write_text(f"{entry}\n{options.text}")
     assert Catalog.load(catalog).models["demo"].device_options.changed() == {

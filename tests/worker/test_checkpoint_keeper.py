@@ -58,7 +58,7 @@ def leave_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def job(make_job: MakeJob) -> NewJob:
     """A job whose steps draw noise."""
-    return rename(make_job(sampler="dpmpp_2m_sde", steps=20, determinism="exact"))
+    return rename(make_job(sampler="dpmpp_2m_sde", steps=16, determinism="exact"))
 
 
 @pytest.fixture
@@ -129,6 +129,7 @@ def test_a_job_that_was_handed_back_goes_on_where_it_was(
     assert keys_of(second, job.id) == []
 
 
+@pytest.mark.slow  # tests/chaos kills one that has the real model, too
 def test_a_job_of_a_worker_that_was_lost_goes_on_from_what_it_stored(
     make_bench: MakeBench, job: NewJob, make_job: MakeJob
 ) -> None:
@@ -184,10 +185,10 @@ def use_other_threads(_: Bench, __: str, patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("happens", "says"),
     [
-        (lose, "no checkpoint"),
+        pytest.param(lose, "no checkpoint", marks=pytest.mark.slow),
         (cut, "broken"),
         pytest.param(empty, "no checkpoint", marks=pytest.mark.slow),
-        (update, "its versions was"),
+        pytest.param(update, "its versions was", marks=pytest.mark.slow),
         pytest.param(downgrade, "its schema is 1", marks=pytest.mark.slow),
         (unplug, "the object store cannot be reached"),
         (use_other_threads, "here it is 99"),
