@@ -31,7 +31,7 @@ demo: install ## Start everything, draw pictures, save them to demo-output/, sto
 	$(BIN)/python -m cli.demo
 
 test: install ## Run the core tests against real PostgreSQL, Valkey and SeaweedFS
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-all: install ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest
