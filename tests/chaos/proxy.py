@@ -25,6 +25,8 @@ class ProxyLoop:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A connection may have come in while its proxy was closed.
+        self.run(_end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -32,6 +34,15 @@ class ProxyLoop:
     def run(self, order: Coroutine[Any, Any, T]) -> T:
         """Have the thread carry out an order, and wait for it."""
         return asyncio.run_coroutine_threadsafe(order, self._loop).result(ORDER_TIMEOUT_S)
+
+
+async def _end_all() -> None:
+    """End all tasks of the loop but this one, and let transports close that are closing."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0)
 
 
 @dataclass(eq=False)
@@ -101,7 +112,7 @@ class Proxy:
             return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             _reset(writer)
             return
         connection = _Connection(writer, far_writer, is_silent=self._is_black_hole)
@@ -111,14 +122,16 @@ class Proxy:
             asyncio.ensure_future(self._pump(connection, far_reader, writer)),
         ]
         self._tasks.update(pumps)
-        # One side that ends ends the other: none of the protocols here closes by halves.
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-        self._tasks.difference_update(pumps)
-        self._connections.discard(connection)
-        for end in (writer, far_writer):
-            end.close()
+        try:
+            # One side that ends ends the other: none of the protocols here closes by halves.
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            self._tasks.difference_update(pumps)
+            self._connections.discard(connection)
+            for end in (writer, far_writer):
+                end.close()
 
     async def _pump(
         self, connection: _Connection, source: asyncio.StreamReader, sink: asyncio.StreamWriter
