@@ -58,7 +58,7 @@ class Rig:
         loaded = Catalog.load(catalog)
         self.spec: ModelSpec = loaded.models[loaded.default]
         models = ModelCache(loaded, "cpu")
-        self.family = models.get(self.spec.id)
+        self.family = models.load(self.spec.id)
         self.stock = StockPipeline(self.spec)
         # Each stage's own CPU time, whatever else has the core meanwhile.
         self.engine = Engine(EngineConfig(), models, clock=time.thread_time)

@@ -5,7 +5,9 @@ exercised by many workers on a machine that could not run one model fast enough.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 import worker.main
 from shared.catalog import ModelSpec
-from worker.engine import model_cache
+from worker.engine import loader
 from worker.engine.samplers import load_native
 
 #: What a prompt becomes, [1, T, D]: as small as it may be.
@@ -29,7 +31,16 @@ class SimulatedDevice:
     #: How long a forward takes, however many rows it has.
     step_s: float
 
-    def __call__(self, spec: ModelSpec, device: str) -> "SimulatedModel":
+    #: No network is loaded.
+    PARTS: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self,
+        spec: ModelSpec,
+        device: str,
+        *,
+        on_part: Callable[[str], None],  # noqa: ARG002 - there are no parts
+    ) -> "SimulatedModel":
         """Make a model."""
         return SimulatedModel(spec, device, self.step_s)
 
@@ -42,6 +53,7 @@ class SimulatedModel:
         self.device = torch.device(device)
         self.dtype = torch.float32
         self.scheduler = load_native(spec.path)
+        self.parts: tuple[torch.nn.Module, ...] = ()
         self._step_s = step_s
 
     def encode(self, _prompt: str) -> Tensor:
@@ -70,8 +82,8 @@ class SimulatedModel:
 def run_worker(name: str, step_s: float) -> None:
     """Run a worker whose device is simulated, for the whole life of this process."""
     # A worker offers no choice of family, since none of its users has one.
-    model_cache._FAMILIES = dict.fromkeys(
-        model_cache._FAMILIES,
+    loader._FAMILIES = dict.fromkeys(
+        loader._FAMILIES,
         SimulatedDevice(step_s),  # type: ignore[arg-type]
     )
     worker.main.main(name=name)

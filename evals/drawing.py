@@ -31,7 +31,9 @@ def draw(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:
 
 def _draw_chunk(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:
     torch.set_num_threads(1)
-    engine = Engine(EngineConfig(), ModelCache(Catalog.load(catalog), "cpu"))
+    models = ModelCache(Catalog.load(catalog), "cpu")
+    models.load(requests[0].model)
+    engine = Engine(EngineConfig(), models)
     engine.start()
     futures = [engine.submit(str(number), request) for number, request in enumerate(requests)]
     pictures = [future.result().outputs[0].pixels for future in futures]

@@ -2,6 +2,7 @@
 
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Engine
+from worker.engine.loader import ModelLoader
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import DeviceLost, EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.source import SourceImage
@@ -15,5 +16,6 @@ __all__ = [
     "JobCanceled",
     "JobResult",
     "ModelCache",
+    "ModelLoader",
     "SourceImage",
 ]

@@ -15,14 +15,15 @@ from shared.errors import InternalFailure
 from shared.preview import Preview
 from shared.request import GenerationRequest
 from worker.engine.batcher import Batcher
+from worker.engine.calibration import Calibration, Calibrations, CostMemory, calibrate, run_through
 from worker.engine.config import EngineConfig
 from worker.engine.cost import Cost, CostModel
 from worker.engine.intake import Intake
 from worker.engine.lane import predict_left_ms
 from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
+from worker.engine.pin import Pin, let_go
 from worker.engine.previews import Previewer
-from worker.engine.probe import confirms, probe
 from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
 from worker.engine.runner import Runner, as_job_error
 from worker.engine.source import SourceImage
@@ -31,6 +32,8 @@ from worker.engine.trajectory import DecodeKey, Trajectory, fail_non_finite
 
 #: Finished latents that may wait for the decoder before the step loop waits too.
 DECODE_BACKLOG = 32
+#: How long the end of the engine waits for a load under way, in seconds.
+STOP_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +47,8 @@ class _Run:
     request: GenerationRequest
     tenant: str
     source: SourceImage | None
+    #: Its model, as soon as that is warm; pinned until the run ends.
+    model: "Future[Pin]"
     future: "Future[JobResult]" = field(default_factory=Future)
     trajectories: list[Trajectory] = field(default_factory=list)
     #: Trajectories that went on from the batch to the decoder.
@@ -67,7 +72,8 @@ class Engine:
     """Advance all jobs together on one device.
 
     Three threads: one encodes prompts and pictures, one owns the batch and steps it, one decodes.
-    A job passes from one to the next and never back. A fourth makes previews of copies.
+    A job passes from one to the next and never back. A fourth loads models, for which jobs wait
+    before the first, and a fifth makes previews of copies.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Engine:
         self._clock = clock
         self._models = models
         self._previews = Previewer(models, on_preview, clock=clock)
+        self._calibrations = Calibrations(models, self.costs, clock=clock)
         self._intake = Intake(models, prompt_cache_size=config.prompt_cache_size)
         self._on_crash = on_crash
         self._run_ids = itertools.count()
@@ -96,9 +103,10 @@ class Engine:
         # The step thread's own: runs in the batch, and whether no more will come.
         self._stepping: dict[int, _Run] = {}
         self._is_closing = False
+        self._is_stopping = False
         self._refusal: Exception | None = None
         self._to_encode: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
-        self._to_step: queue.SimpleQueue[_Run | None] = queue.SimpleQueue()
+        self._to_step: queue.SimpleQueue[_Run | Calibration | None] = queue.SimpleQueue()
         self._to_decode: queue.Queue[tuple[_Run, Trajectory] | None] = queue.Queue(DECODE_BACKLOG)
         self._threads = [
             threading.Thread(target=self._guard, args=stages, name=name, daemon=True)
@@ -108,6 +116,12 @@ class Engine:
                 ("engine-decode", self._run_decoder, lambda: None),
             )
         ]
+        self._loading = threading.Thread(
+            target=self._guard,
+            args=(self._run_loader, lambda: None),
+            name="engine-load",
+            daemon=True,
+        )
 
     def warm_up(self, model_id: str, *, known: Sequence[Cost] = ()) -> bool:
         """Load a model and measure its forwards, before the engine is started.
@@ -119,24 +133,37 @@ class Engine:
             ModelUnavailable: It cannot be loaded.
         """
         with torch.inference_mode():
-            family = self._models.get(model_id)
-            is_known = bool(known) and confirms(family, known, clock=self._clock)
-            self.costs.load(known if is_known else probe(family, clock=self._clock))
-        return is_known
+            family = self._models.load(model_id)
+            return run_through(calibrate(family, self.costs, known, clock=self._clock))
+
+    def recall_from(self, memory: CostMemory) -> None:
+        """Have the costs of models that are loaded from now on start from what is known of them."""
+        self._calibrations.memory = memory
+
+    def warming(self) -> dict[str, float]:
+        """Tell of each model whose costs are being measured how much of that is done."""
+        return self._calibrations.progress()
 
     def start(self) -> None:
         """Begin to take jobs."""
-        for thread in self._threads:
+        for thread in (*self._threads, self._loading):
             thread.start()
         self._previews.start()
 
     def stop(self) -> None:
         """End all jobs and all threads."""
         self.drain()
+        self._is_stopping = True
         self._to_encode.put(None)
         for thread in self._threads:
             thread.join()
         self._previews.stop()
+        self._models.wake()
+        self._loading.join(STOP_S)
+        with self._lock:
+            late = list(self._runs.values())  # their model came when nobody listened any more
+        for run in late:
+            self._end(run, run.stop)
 
     def submit(
         self,
@@ -158,21 +185,23 @@ class Engine:
         """
         if (source is None) != (request.strength is None):
             raise ValueError("a source goes with a strength")
-        run = _Run(next(self._run_ids), job_id, request, tenant, source)
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
+            model = self._models.acquire(request.model)
+            run = _Run(next(self._run_ids), job_id, request, tenant, source, model)
             if (previous := self._runs.get(job_id)) is not None:
-                previous.stop = JobCanceled()
+                self._stop(previous, JobCanceled())
             self._runs[job_id] = run
-        self._to_encode.put(run)
+        # At once, unless the model has to be loaded first.
+        model.add_done_callback(lambda _: self._to_encode.put(run))
         return run.future
 
     def cancel(self, job_id: str) -> None:
         """End a job at the next step boundary; one that is not here is none of ours."""
         with self._lock:
             if (run := self._runs.get(job_id)) is not None:
-                run.stop = JobCanceled()
+                self._stop(run, JobCanceled())
 
     def watch(self, job_id: str, *, for_s: float) -> None:
         """Make previews of a job from now on, also if it comes later; two a second at most.
@@ -206,7 +235,8 @@ class Engine:
         batch = self.batcher.next_batch(now=self._clock())
         if batch is None:
             return []
-        predictions = self.runner.predict(batch)  # guidance applied
+        with self._models.pinned(batch.entries[0].key.model):
+            predictions = self.runner.predict(batch)  # guidance applied
         self._previews.look(batch, predictions, lambda entry: self._stepping[entry.run_id].job_id)
         with self.timings.measure("scheduler_s"):
             for trajectory, prediction in zip(batch, predictions, strict=True):
@@ -227,10 +257,19 @@ class Engine:
         run = self._to_step.get()
         if run is None:
             self._is_closing = True
-            return
-        self._stepping[run.id] = run
-        for trajectory in run.trajectories:
-            self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
+        elif isinstance(run, Calibration):
+            self._calibrations.add(run)
+        else:
+            self._stepping[run.id] = run
+            for trajectory in run.trajectories:
+                self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
+
+    def _run_loader(self) -> None:
+        """Load what jobs wait for, and have its costs measured between their steps."""
+        while not self._is_stopping:
+            model_id = self._models.load_next(is_over=lambda: self._is_stopping)
+            if model_id is not None:
+                self._to_step.put(self._calibrations.prepare(model_id))
 
     def _run_encoder(self) -> None:
         while (run := self._to_encode.get()) is not None:
@@ -238,6 +277,7 @@ class Engine:
                 self._end(run, run.stop)
                 continue
             try:
+                run.model.result()
                 with self.timings.measure("encode_s"):
                     run.trajectories = self._intake.prepare(run.id, run.request, run.source)
             except Exception as error:
@@ -248,12 +288,15 @@ class Engine:
 
     def _run_steps(self) -> None:
         while not self._is_closing or self._stepping:
-            if len(self.batcher) == 0 and not self._is_closing:
+            if len(self.batcher) == 0 and not self._is_closing and not self._calibrations:
                 self._take_in()
             with self.timings.measure("step_s"):
                 ended = self.step()
             for trajectory in ended:
                 self._pass_on(trajectory)
+            with self.timings.measure("probe_s"):
+                self._calibrations.advance()
+        self._calibrations.close()
 
     def _run_decoder(self) -> None:
         while (item := self._to_decode.get()) is not None:
@@ -279,10 +322,9 @@ class Engine:
 
     def _decode(self, run: _Run, trajectory: Trajectory) -> None:
         try:
-            family = self._models.get(trajectory.key.model)
             decoded_s = self.timings.decode_s
-            with self.timings.measure("decode_s"):
-                pixels = family.decode(trajectory.latents)
+            with self.timings.measure("decode_s"), self._models.pinned(trajectory.key.model):
+                pixels = self._models.get(trajectory.key.model).decode(trajectory.latents)
         except Exception as error:
             self.runner.check_device(error, trajectory.key.model)
             self._end(run, as_job_error(error, "the picture could not be decoded"))
@@ -310,7 +352,12 @@ class Engine:
             self._refusal = self._refusal or reason
             for run in self._runs.values():
                 if run.id not in spare:
-                    run.stop = run.stop or reason
+                    self._stop(run, run.stop or reason)
+
+    def _stop(self, run: _Run, reason: Exception) -> None:
+        """Have a run end early; one that waits for its model waits no longer."""
+        run.stop = reason
+        run.model.cancel()
 
     def _guard(self, stage: Callable[[], None], close_next: Callable[[], None]) -> None:
         """Run a stage to its end; its crash is the end of the engine, and nobody waits in vain."""
@@ -335,6 +382,7 @@ class Engine:
         with self._lock:
             if self._runs.get(run.job_id) is run:
                 del self._runs[run.job_id]
+            let_go(run.model)
             if run.future.done():
                 return
             if isinstance(outcome, JobResult):

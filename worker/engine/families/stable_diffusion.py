@@ -4,7 +4,8 @@ Each function does what diffusers' StableDiffusionPipeline, or the one for image
 inpainting, does at the same place, so that a job alone gives the same bits.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,10 +27,17 @@ LatentDistribution = Any
 class StableDiffusion:
     """A loaded model: text encoder, denoiser and decoder on one device."""
 
-    def __init__(self, spec: ModelSpec, device: str) -> None:
+    #: The folders of its networks.
+    PARTS: ClassVar = ("text_encoder", "unet", "vae")
+
+    def __init__(
+        self, spec: ModelSpec, device: str, *, on_part: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Load a model; `on_part` hears of each network that is there."""
         self.spec = spec
         self.device = torch.device(device)
-        self.dtype = torch.float32
+        self.dtype: torch.dtype = getattr(torch, spec.dtype)
+        self._on_part = on_part
         self.scheduler = load_native(spec.path)
         self._tokenizer = CLIPTokenizer.from_pretrained(
             spec.path / "tokenizer", local_files_only=True
@@ -40,6 +48,11 @@ class StableDiffusion:
         #: What previews are colored with; a model without it has none.
         self.preview_map = load_preview_map(spec.path, channels=self._unet.config.in_channels)
         self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor, do_resize=False)
+
+    @property
+    def parts(self) -> tuple[torch.nn.Module, ...]:
+        """Its networks."""
+        return self._text_encoder, self._unet, self._vae
 
     def touch(self) -> None:
         """Have the device do the least that it can.
@@ -114,9 +127,15 @@ class StableDiffusion:
     def _load(self, cls: Any, part: str) -> Any:
         model = cls.from_pretrained(
             self.spec.path / part,
-            dtype=self.dtype,
+            # Loading another type would make it the default of all threads for a while.
+            dtype=torch.float32,
             use_safetensors=True,
             local_files_only=True,
             low_cpu_mem_usage=False,  # else diffusers asks for a package that it needs for it
         )
-        return model.to(self.device).eval()
+        if self.dtype != torch.float32:
+            # diffusers' own warns that it keeps no part in float32; none of these models has one.
+            model = torch.nn.Module.to(model, self.dtype)
+        model = model.to(self.device).eval()
+        self._on_part(part)
+        return model
