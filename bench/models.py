@@ -117,10 +117,20 @@ def _serve(folder: Path, budget: int, seconds: float) -> tuple[Traffic, ModelLog
     traffic = Traffic()
     data_dir = folder / "data"
     with run_stack(data_dir, num_workers=1, variables=variables) as client:
+        _wait_for_worker(client)
         _drive(client, data_dir, traffic, seconds)
     log = ModelLog(traffic.model_of)
     log.read((data_dir / "logs" / "worker-1.log").read_text().splitlines())
     return traffic, log
+
+
+def _wait_for_worker(client: Client) -> None:
+    """Wait until the worker has loaded what it loads by itself; the API is ready before it is."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not client.models()["workers"]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the worker is not there after {PATIENCE_S:.0f} s")
+        time.sleep(SAMPLE_S)
 
 
 def _drive(client: Client, data_dir: Path, traffic: Traffic, seconds: float) -> None:

@@ -1,5 +1,6 @@
 """`latentq models`, `samplers`: what can be asked for."""
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import typer
@@ -12,11 +13,21 @@ from cli.printing import print_table
 def models(
     url: UrlOption = None, api_key: ApiKeyOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show which models there are."""
+    """Show which models there are, and which workers have them in memory."""
     with connect(url, api_key) as client:
         body = client.models()
-    names = ("id", "medium", "prediction_type", "width", "height", "max_tokens", "description")
-    print_table(body, names, body["data"], as_json=as_json)
+    rows = [model | {"in_memory": _name_holders(model["workers"])} for model in body["data"]]
+    names = ("id", "prediction_type", "width", "height", "max_tokens", "in_memory", "description")
+    print_table(body, names, rows, as_json=as_json)
+
+
+def _name_holders(workers: Iterable[Mapping[str, str]]) -> str:
+    """Name the workers of a model, with what they do if they do not run jobs of it."""
+    names = (
+        one["worker"] + ("" if one["state"] in {"warm", "warming"} else f" ({one['state']})")
+        for one in workers
+    )
+    return ", ".join(names)
 
 
 def samplers(

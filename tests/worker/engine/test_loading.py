@@ -1,10 +1,13 @@
 """Several models in one engine: some warm, some coming, some that cannot be had."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shared.catalog import Catalog, ModelSpec
@@ -130,6 +133,31 @@ def test_two_models_take_turns_in_room_for_one() -> None:
     assert len(shop.models.loaded) == 1
     # All that waited for a model had their turn at once.
     assert shop.models.loads["a"] + shop.models.loads["b"] <= 4
+
+
+def test_a_model_that_left_is_gone_from_memory_with_its_last_job() -> None:
+    shop = Shop(ROOM_FOR_ONE)
+    shop.engine.start()
+    try:
+        shop.submit("a", "first", steps=2).result(PATIENCE_S)
+        parts = [weakref.ref(part) for part in shop.models.get("a").parts]
+        gc.disable()
+        shop.submit("b", "second", steps=1).result(PATIENCE_S)
+        assert [part() for part in parts] == [None] * len(parts)
+    finally:
+        gc.enable()
+        shop.engine.stop()
+
+
+@pytest.mark.slow
+def test_models_that_come_and_go_leave_no_memory_behind() -> None:
+    shop = Shop(ROOM_FOR_ONE)
+    process, resident = psutil.Process(), []
+    for number in range(40):
+        shop.models.load("abc"[number % 3])
+        resident.append(process.memory_info().rss)
+    # Thirty loads of 26 MB each.
+    assert max(resident[10:]) - resident[10] < ROOM_FOR_TWO
 
 
 class Memory:
