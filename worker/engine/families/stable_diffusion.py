@@ -4,6 +4,7 @@ Each function does what diffusers' StableDiffusionPipeline, or the one for image
 inpainting, does at the same place, so that a job alone gives the same bits.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -42,6 +43,8 @@ class StableDiffusion:
         self._tokenizer = CLIPTokenizer.from_pretrained(
             spec.path / "tokenizer", local_files_only=True
         )
+        # It cannot be used by two threads at once: one encodes prompts, one measures.
+        self._tokenizing = threading.Lock()
         self._text_encoder = self._load(CLIPTextModel, "text_encoder")
         self._unet = self._load(UNet2DConditionModel, "unet")
         self._vae = self._load(AutoencoderKL, "vae")
@@ -68,9 +71,10 @@ class StableDiffusion:
         Raises:
             InvalidInput: The prompt has more tokens than the model takes.
         """
-        tokens = self._tokenizer(
-            prompt, padding="max_length", truncation=False, return_tensors="pt"
-        ).input_ids
+        with self._tokenizing:
+            tokens = self._tokenizer(
+                prompt, padding="max_length", truncation=False, return_tensors="pt"
+            ).input_ids
         if tokens.shape[1] > self._tokenizer.model_max_length:
             raise InvalidInput(
                 f"the prompt has {tokens.shape[1]} tokens, "
