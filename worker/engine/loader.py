@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 
 from shared.catalog import ModelSpec
-from shared.errors import HubUnavailable
+from shared.errors import HubUnavailable, ModelUnavailable
 from worker.engine.device import free_unused
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.weights import foresee_bytes, measure_bytes
@@ -96,6 +96,8 @@ class TooLarge(Exception):
 def explain(spec: ModelSpec, error: Exception) -> str:
     """Say in a sentence why a model cannot be had; where its files lie is for the log only."""
     match error:
+        case ModelUnavailable():
+            return error.detail  # it says itself what would work
         case TooLarge():
             reason = f": {error}"
         case torch.OutOfMemoryError():

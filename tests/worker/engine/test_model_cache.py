@@ -11,11 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from shared.errors import ModelUnavailable
+from shared.errors import HubUnavailable, ModelUnavailable
 from shared.holding import Holding, HoldingState
-from tests.fixtures.shelves import LumpLoader, catalog_of
+from tests.fixtures.shelves import DEMO, LumpLoader, catalog_of
 from worker.engine import ModelCache
 from worker.engine.back_off import FIRST_S, LONGEST_S
+from worker.engine.loader import explain
 from worker.engine.pin import Pin, let_go
 
 SIZES = {"a": 3, "b": 4, "c": 5, "d": 6, "huge": 11}
@@ -257,6 +258,16 @@ def test_a_failure_fails_all_who_wait_and_is_tried_again_ever_later() -> None:
     load_all(cache)
     now += FIRST_S
     assert not cache.acquire("a").done()
+
+
+def test_a_model_that_says_itself_why_is_quoted_and_no_path_is_told() -> None:
+    said = ModelUnavailable('dtype = "float32" is always served')
+    assert explain(DEMO, said) == said.detail
+    assert explain(DEMO, OSError("/secret/place")) == "model demo cannot be loaded"
+    missing = explain(DEMO, FileNotFoundError("/secret/place"))
+    assert missing == "model demo cannot be loaded: its files are not all there"
+    away = explain(DEMO, HubUnavailable("owner/name at a place"))
+    assert away == "model demo cannot be loaded: its files cannot be fetched from the hub"
 
 
 def test_what_is_not_in_the_catalog_is_not_asked_for() -> None:
