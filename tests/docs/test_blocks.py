@@ -206,13 +206,14 @@ def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_several_models_are_served_as_the_page_says(reader: Reader) -> None:
     write, up, ask = blocks_of(HOW_TO / "serve-several-models.md")
     reader.run(write)
     connection = reader.folder / ".latentq" / "connection.json"
     with reader.running(up.text.replace("latentq up", f"latentq up --port {free_port()}")):
         wait_until(connection.exists, timeout_s=60)
-        reader.run(ask)
+        reader.run(ask, timeout_s=200)  # a worker may take long to be there
     assert len(list((reader.folder / "pictures").iterdir())) == 2
     log = (reader.folder / ".latentq" / "logs" / "worker-1.log").read_text()
     events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
