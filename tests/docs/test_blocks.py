@@ -212,7 +212,7 @@ def test_several_models_are_served_as_the_page_says(reader: Reader) -> None:
     reader.run(write)
     connection = reader.folder / ".latentq" / "connection.json"
     with reader.running(up.text.replace("latentq up", f"latentq up --port {free_port()}")):
-        wait_until(connection.exists, timeout_s=60)
+        wait_until(connection.exists, timeout_s=100)
         reader.run(ask, timeout_s=200)  # a worker may take long to be there
     assert len(list((reader.folder / "pictures").iterdir())) == 2
     log = (reader.folder / ".latentq" / "logs" / "worker-1.log").read_text()
