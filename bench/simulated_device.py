@@ -5,8 +5,10 @@ exercised by many workers on a machine that could not run one model fast enough.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 
 import worker.main
 from shared.catalog import ModelSpec
-from worker.engine import model_cache
+from worker.engine import loader
 from worker.engine.samplers import load_native
 
 #: What a prompt becomes, [1, T, D]: as small as it may be.
@@ -32,7 +34,16 @@ class SimulatedDevice:
     #: A file that grows by a byte with each forward.
     tally: Path | None = None
 
-    def __call__(self, spec: ModelSpec, device: str) -> "SimulatedModel":
+    #: No network is loaded.
+    PARTS: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self,
+        spec: ModelSpec,
+        device: str,
+        *,
+        on_part: Callable[[str], None],  # noqa: ARG002 - there are no parts
+    ) -> "SimulatedModel":
         """Make a model."""
         return SimulatedModel(spec, device, self.step_s, tally=self.tally)
 
@@ -46,6 +57,7 @@ class SimulatedModel:
         self.spec = spec
         self.device = torch.device(device)
         self.scheduler = load_native(spec.path)
+        self.parts: tuple[torch.nn.Module, ...] = ()
         self._step_s = step_s
         self._tally = tally
 
@@ -81,8 +93,8 @@ def run_worker(name: str, step_s: float, tally: Path | None = None) -> None:
     `tally` is a file that grows by a byte with each forward.
     """
     # A worker offers no choice of family, since none of its users has one.
-    model_cache._FAMILIES = dict.fromkeys(
-        model_cache._FAMILIES,
+    loader._FAMILIES = dict.fromkeys(
+        loader._FAMILIES,
         SimulatedDevice(step_s, tally),  # type: ignore[arg-type]
     )
     worker.main.main(name=name)

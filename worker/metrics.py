@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from shared.catalog import Catalog
 from shared.job import Claim
 from worker.engine import Engine, ModelCache
-from worker.engine.trajectory import BatchKey
+from worker.engine.trajectory import ForwardKey
 
 #: Upper ends of buckets, in seconds.
 WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
@@ -154,9 +154,9 @@ class EngineCollector(Collector):
             labels=["model", "latent_shape", "num_tokens"],
         )
         costs = self._engine.costs
-        run: Counts[BatchKey] = Counts()
+        run: Counts[ForwardKey] = Counts()
         for cost in costs.table():
-            if isinstance(cost.key, BatchKey):
+            if isinstance(cost.key, ForwardKey):
                 run[cost.key] += cost.samples
         for key, _ in run.most_common(MAX_KEYS):
             spec = self._catalog.get(key.model)

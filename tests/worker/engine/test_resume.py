@@ -22,7 +22,7 @@ from worker.engine import (
     StateMisfit,
 )
 from worker.engine.cost import Cost, CostModel
-from worker.engine.trajectory import BatchKey
+from worker.engine.trajectory import ForwardKey
 
 #: Those that keep most between two steps, and in the most different ways.
 FEW = (Sampler.DPMPP_2M_SDE, Sampler.PNDM)
@@ -77,7 +77,7 @@ def full_at_eight(models: ModelCache) -> CostModel:
     """Costs of a device on which more than eight rows lose, so that four outputs go first."""
     num_tokens = models.get("demo").encode("a star").shape[1]
     costs = CostModel()
-    key = BatchKey("demo", LATENT_SHAPE, num_tokens)
+    key = ForwardKey("demo", LATENT_SHAPE, num_tokens)
     costs.load([Cost(key, rows, ms, 1000) for rows, ms in ((2, 20), (8, 60), (10, 900))])
     return costs
 
