@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CHAOS_SECONDS ?= 60
 CHAOS_SEED ?= 1
+COMPILE := $(BIN)/pip-compile pyproject.toml --generate-hashes --strip-extras \
+	--no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --unsafe-package torch
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all chaos bench check fix lock clean
+.PHONY: help install demo test test-all chaos bench check fix lock manifests clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +31,7 @@ demo: install ## Start everything, draw pictures, save them to demo-output/, sto
 	$(BIN)/python -m cli.demo
 
 test: install ## Run the core tests against real PostgreSQL, Valkey and SeaweedFS
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-all: install ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest
@@ -57,9 +59,12 @@ fix: install ## Format and mend what a machine can
 	$(BIN)/ruff format .
 
 lock: install ## Pin the newest versions that pyproject.toml allows
-	$(BIN)/pip-compile pyproject.toml --all-extras --upgrade --generate-hashes --strip-extras \
-		--no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-		--unsafe-package torch --output-file requirements/lock.txt
+	$(COMPILE) --all-extras --upgrade --output-file requirements/lock.txt
+	$(COMPILE) --extra api --extra traces --constraint requirements/lock.txt --upgrade --output-file requirements/service.txt
+	$(COMPILE) --extra worker --extra traces --constraint requirements/lock.txt --upgrade --output-file requirements/worker.txt
+
+manifests: install ## Render the Helm chart to deploy/kubernetes
+	$(BIN)/python -m tests.deploy.manifests
 
 clean: ## Remove what make and the tests left behind
 	rm -rf $(VENV) .latentq demo-output build *.egg-info .pytest_cache .mypy_cache .ruff_cache

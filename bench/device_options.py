@@ -68,7 +68,7 @@ def tabulate_options(rounds: Sequence[Measured], *, unit: str) -> Table:
                 curve.seconds[rows] / base.seconds[rows]
                 for curve, base in zip(curves, plain, strict=True)
             )
-            cells.append(f"{ms:.2f} ({ratio:.2f})")
+            cells.append(f"{ms:.1f} ({ratio:.2f})")
         table.append([words, *cells])
     columns = ["option", *(f"{rows} rows" for rows in row_counts)]
     title = f"A forward by device option: {milli(unit)} (ratio to none)"

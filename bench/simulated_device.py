@@ -5,7 +5,7 @@ exercised by many workers on a machine that could not run one model fast enough.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +18,7 @@ from torch import Tensor
 import worker.main
 from shared.catalog import ModelSpec
 from worker.engine import loader
+from worker.engine.lora import NOTHING, ActiveAdapter, Attachment
 from worker.engine.samplers import load_native
 
 #: What a prompt becomes, [1, T, D]: as small as it may be.
@@ -60,6 +61,10 @@ class SimulatedModel:
         self.parts: tuple[torch.nn.Module, ...] = ()
         self._step_s = step_s
         self._tally = tally
+
+    def bind(self, _part: str, _adapters: Sequence[ActiveAdapter]) -> Attachment:
+        """Say that nothing is added: there are no layers to add it to."""
+        return NOTHING
 
     def encode(self, _prompt: str) -> Tensor:
         """Return [1, T, D]."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typer
 
 from cli.commands import (
+    alive,
     catalog,
     doctor,
     jobs,
@@ -35,6 +36,7 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
         processes.dispatcher,
         processes.migrate,
         doctor.doctor,
+        alive.alive,
         top.top,
     ],
     "Jobs": [

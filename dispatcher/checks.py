@@ -175,7 +175,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "migrations_missing",
-        "1 if the schema is another one than this version expects",
+        "1 if the schema is older than this version expects",
         "run latentq migrate with the newest version that is installed anywhere",
         _from_database(_judge_migrations),
     ),

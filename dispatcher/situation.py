@@ -22,7 +22,7 @@ class DatabaseState:
     is_migration_missing: bool
     #: By how much the clock of this host is ahead of the database's, in seconds.
     clock_offset_s: float
-    #: None where the schema is another one than this code's.
+    #: None where the schema is older than this code's.
     snapshot: Snapshot | None
 
 

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from shared.adapters import AdapterSpec
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine import JobState
@@ -37,7 +38,10 @@ class CheckpointUnusable(Exception):
 
 
 def describe_circumstances(
-    request: GenerationRequest, spec: ModelSpec, versions: Mapping[str, str]
+    request: GenerationRequest,
+    spec: ModelSpec,
+    versions: Mapping[str, str],
+    adapters: Mapping[str, AdapterSpec],
 ) -> Circumstances:
     """Say what a state depends on that no engine can see; the request by its hash alone."""
     # Without defaults, so that a field that a later version knows makes no old job a foreign one.
@@ -46,6 +50,8 @@ def describe_circumstances(
         "request": hashlib.sha256(asked.encode()).hexdigest(),
         "model": spec.id,
         "revision": spec.revision,
+        "device_options": spec.device_options.changed(),
+        "adapters": {use.id: adapters[use.id].revision for use in request.adapters},
         "versions": dict(versions),
     }
 

@@ -83,10 +83,11 @@ class CheckpointKeeper:
 
     def hold(self, claim: Claim) -> None:
         """Take states of a job from now on."""
-        spec = self._catalog.get(claim.request.model)
-        if spec is None:
+        request, adapters = claim.request, self._catalog.adapters
+        spec = self._catalog.get(request.model)
+        if spec is None or any(use.id not in adapters for use in request.adapters):
             return  # it is about to fail for that
-        circumstances = describe_circumstances(claim.request, spec, self._libraries)
+        circumstances = describe_circumstances(request, spec, self._libraries, adapters)
         with self._lock:
             self._held[claim.lease.token] = _Held(claim.lease, circumstances)
 

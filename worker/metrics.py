@@ -151,7 +151,7 @@ class EngineCollector(Collector):
             "latentq_row_cap",
             f"Rows that jobs with guidance may share a forward up to, for the {MAX_KEYS} batch "
             "keys that were run most",
-            labels=["model", "latent_shape", "num_tokens"],
+            labels=["model", "latent_shape", "num_tokens", "num_adapters"],
         )
         costs = self._engine.costs
         run: Counts[ForwardKey] = Counts()
@@ -167,7 +167,8 @@ class EngineCollector(Collector):
             cap = costs.row_cap(key, **limits) if gains else GUIDED_ROWS
             cap = min(cap, self._engine.headroom.cap(key, max_rows=spec.max_rows))
             shape = "x".join(map(str, key.latent_shape))
-            caps.add_metric([key.model, shape, str(key.num_tokens)], cap)
+            labels = [key.model, shape, str(key.num_tokens), str(key.num_adapters)]
+            caps.add_metric(labels, cap)
         return caps
 
     def _collect_models(self) -> Iterator[Metric]:

@@ -14,6 +14,8 @@ from shared.job import JobStatus
 
 #: A worker that has not been heard of for this long gives its queues no more room, in seconds.
 WORKER_SILENCE_S = 60
+#: A process that does its work is heard of at least this often, in seconds.
+HEALTHY_SILENCE_S = 30
 
 
 def is_live() -> sa.ColumnElement[bool]:
@@ -122,6 +124,11 @@ class WorkerRepository:
         with self._engine.connect() as connection:
             return [_read_stock(row) for row in connection.execute(query)]
 
+    def is_heard_of(self, host: str) -> bool:
+        """Tell whether a worker of a host was heard of lately."""
+        is_there = workers.c.id.contains(f"@{host}:", autoescape=True)
+        return _is_heard_of(self._engine, is_there, workers.c.heartbeat_at)
+
     def leave(self, worker_id: str) -> None:
         """Say that a worker has gone."""
         with self._engine.begin() as connection:
@@ -151,7 +158,20 @@ class DispatcherRepository:
         with self._engine.begin() as connection:
             connection.execute(statement)
 
+    def is_heard_of(self, host: str) -> bool:
+        """Tell whether a dispatcher of a host was heard of lately."""
+        is_there = dispatchers.c.id.startswith(f"{host}:", autoescape=True)
+        return _is_heard_of(self._engine, is_there, dispatchers.c.heartbeat_at)
+
     def leave(self, dispatcher_id: str) -> None:
         """Say that a dispatcher has gone."""
         with self._engine.begin() as connection:
             connection.execute(dispatchers.delete().where(dispatchers.c.id == dispatcher_id))
+
+
+def _is_heard_of(
+    engine: sa.Engine, is_there: sa.ColumnElement[bool], heartbeat_at: sa.ColumnElement[datetime]
+) -> bool:
+    is_fresh = heartbeat_at > sa.func.now() - timedelta(seconds=HEALTHY_SILENCE_S)
+    with engine.connect() as connection:
+        return bool(connection.scalar(sa.select(sa.exists().where(is_there, is_fresh))))

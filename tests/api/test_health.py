@@ -65,7 +65,7 @@ def test_it_is_not_ready_with_migrations_missing(api: Api, database: sa.Engine) 
     assert client.get("/readyz").status_code == 200
     with database.connect() as connection:
         version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    set_version(database, "0000")
+    set_version(database, "0001")
     try:
         answer = client.get("/readyz")
     finally:

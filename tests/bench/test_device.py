@@ -44,9 +44,9 @@ def test_each_option_is_shown_beside_none() -> None:
         for slowness in (1.0, 1.0, 10.0)
     ]
     assert tabulate_options(rounds, unit="CPU s").rows == [
-        ["none", "10.00 (1.00)", "40.00 (1.00)"],
+        ["none", "10.0 (1.00)", "40.0 (1.00)"],
         ['dtype = "float16"', "refused", "refused"],
-        ["compile = true", "5.00 (0.50)", "20.00 (0.50)"],
+        ["compile = true", "5.0 (0.50)", "20.0 (0.50)"],
     ]
 
 

@@ -75,7 +75,7 @@ def test_a_worker_is_killed_and_the_files_are_the_same(real: System) -> None:
         {"sampler": "unipc", "guidance": 3},
     ]
     for number, body in enumerate(bodies):
-        body |= {"steps": 25, "determinism": "exact", "seed": 9_000_000 + 10 * number}
+        body |= {"steps": 20, "determinism": "exact", "seed": 9_000_000 + 10 * number}
     whole = [real.submit(**body) for body in bodies]
     expected = [files_of(real, job_id) for job_id in whole]
     broken = [real.submit(**body) for body in bodies]

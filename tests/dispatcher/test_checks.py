@@ -139,7 +139,7 @@ def test_without_postgresql_only_the_other_stores_are_known() -> None:
     assert bad(replace(HEALTHY, database=None)) == {"postgresql_unreachable"}
 
 
-def test_with_another_schema_nothing_is_counted() -> None:
+def test_with_an_older_schema_nothing_is_counted() -> None:
     database = DatabaseState(is_migration_missing=True, clock_offset_s=0.0, snapshot=None)
     situation = replace(HEALTHY, database=database)
     known = {name for name, verdict in judge(situation).items() if verdict}

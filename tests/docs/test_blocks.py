@@ -18,6 +18,7 @@ from tests.fixtures.stack import Stack, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
+OPERATIONS = ROOT / "docs" / "operations"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: Languages that are drawn, not run.
@@ -258,6 +259,7 @@ def test_device_options_are_set_as_the_page_says(tmp_path: Path) -> None:
     (options,) = blocks_of(HOW_TO / "device-options.md")
     models = ROOT / "models"
     entry = (models / "catalog.toml").read_text().replace('"demo"\nd', f'"{models / "demo"}"\nd')
+    entry = entry.replace('"adapters/', f'"{models}/adapters/')
     catalog = tmp_path / "catalog.toml"
     catalog.write_text(f"{entry}\n{options.text}")
     assert Catalog.load(catalog).models["demo"].device_options.changed() == {
@@ -285,6 +287,8 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
     )
     tutorial = ROOT / "docs" / "tutorial" / "first-job.md"
     run = {ROOT / "README.md", tutorial, *(HOW_TO / page for page in pages)}
+    # Without Docker and Kubernetes these are only read, by tests/deploy/test_operations.py.
+    run |= {OPERATIONS / page for page in ("deploy-on-kubernetes.md", "deploy-with-compose.md")}
     with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
     assert with_blocks == run
 

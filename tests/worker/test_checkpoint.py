@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,10 +13,14 @@ from hypothesis import strategies as st
 
 import worker.checkpoint
 from models import CATALOG
-from shared.catalog import Catalog
+from shared.adapters import AdapterSpec
+from shared.catalog import Catalog, ModelSpec
+from shared.device_options import Attention, DeviceOptions
+from shared.request import GenerationRequest
 from tests.worker.engine.conftest import request
 from worker.checkpoint import (
     CheckpointUnusable,
+    Circumstances,
     decode_checkpoint,
     describe_circumstances,
     encode_checkpoint,
@@ -22,9 +28,23 @@ from worker.checkpoint import (
 from worker.engine import JobState
 from worker.engine.state import Conditions, OutputState
 
-SPEC = Catalog.load(CATALOG).models["demo"]
+SHELF = Catalog.load(CATALOG)
+SPEC, ADAPTERS = SHELF.models["demo"], SHELF.adapters
+GRAY = {"adapters": [{"id": "gray", "weight": 1.0}]}
 VERSIONS = {"torch": "2.13.0", "diffusers": "0.42.1"}
-HERE = describe_circumstances(request(), SPEC, VERSIONS)
+
+
+def describe(
+    asked: GenerationRequest = request(**GRAY),  # noqa: B008 - never changed
+    *,
+    spec: ModelSpec = SPEC,
+    versions: Mapping[str, str] = MappingProxyType(VERSIONS),
+    adapters: Mapping[str, AdapterSpec] = MappingProxyType(dict(ADAPTERS)),
+) -> Circumstances:
+    return describe_circumstances(asked, spec, versions, adapters)
+
+
+HERE = describe()
 
 
 def make_state(num_outputs: int = 2) -> JobState:
@@ -88,12 +108,16 @@ def test_what_was_written_is_read() -> None:
 @pytest.mark.parametrize(
     ("says", "there"),
     {
-        "request": describe_circumstances(request(seed=8), SPEC, VERSIONS),
-        "revision": describe_circumstances(
-            request(), dataclasses.replace(SPEC, revision="0"), VERSIONS
+        "request": describe(request(seed=8, **GRAY)),
+        "revision": describe(spec=dataclasses.replace(SPEC, revision="0")),
+        "model": describe(spec=dataclasses.replace(SPEC, id="b")),
+        "versions": describe(versions=VERSIONS | {"torch": "2.12.0"}),
+        "device_options": describe(
+            spec=dataclasses.replace(SPEC, device_options=DeviceOptions(attention=Attention.EAGER))
         ),
-        "model": describe_circumstances(request(), dataclasses.replace(SPEC, id="b"), VERSIONS),
-        "versions": describe_circumstances(request(), SPEC, VERSIONS | {"torch": "2.12.0"}),
+        "adapters": describe(
+            adapters={"gray": dataclasses.replace(ADAPTERS["gray"], revision="0")}
+        ),
     }.items(),
 )
 def test_a_foreign_one_is_refused_and_says_what_differs(says: str, there: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ class Lane(Generic[EntryT]):
         limits = {"job_rows": job_rows, "max_rows": entry.max_rows}
         if not self.costs.gains_from_batching(entry.cost_key, **limits):
             return 1
-        fitting = self.headroom.cap(entry.key, max_rows=entry.max_rows)
+        fitting = self.headroom.cap(entry.cost_key, max_rows=entry.max_rows)
         return min(self.costs.row_cap(entry.cost_key, **limits), fitting)
 
 

@@ -126,7 +126,7 @@ class Runner:
         """Run a forward; returns those to be run in its place if it cannot be."""
         if all(row.entry in step.errors for row in forward.rows):
             return []
-        key = step.batch.entries[0].key
+        key = step.batch.entries[0].cost_key
         exact = step.batch.exact_entries(forward)
         cap = self._headroom.cap(key, max_rows=forward.size)
         if forward.size > cap and not exact:

@@ -43,7 +43,11 @@ def test_a_mistyped_key_is_none(place: int, letter: str) -> None:
     assert typed == key or _split(typed) is None
 
 
-@pytest.mark.parametrize("text", ["", "lq_", "Bearer x", "lq_" + "a" * 89, mint_key() + "\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "lq_", "Bearer x", "lq_" + "a" * 89, mint_key() + "\n"],
+    ids=["empty", "prefix", "scheme", "letters", "line"],
+)
 def test_what_is_no_key_is_refused(database: sa.Engine, text: str) -> None:
     with pytest.raises(ValueError, match="not an API key"):
         KeyRepository(database).ensure(text, tenant="acme", name="ci")

@@ -39,6 +39,18 @@ def test_migrations_lead_to_the_tables_of_the_code(fresh: sa.Engine) -> None:
     upgrade(fresh)  # again: nothing to do
 
 
+def test_a_newer_schema_serves_and_stays_as_it_is(fresh: sa.Engine) -> None:
+    upgrade(fresh)
+    for version, is_older in (("0001", True), ("9999", False)):
+        with fresh.begin() as connection:
+            statement = sa.text("UPDATE alembic_version SET version_num = :version")
+            connection.execute(statement, {"version": version})
+        assert is_pending(fresh) is is_older
+    upgrade(fresh)
+    with fresh.connect() as connection:
+        assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == "9999"
+
+
 def test_migrations_can_be_taken_back(fresh: sa.Engine) -> None:
     upgrade(fresh)
     with fresh.begin() as connection:

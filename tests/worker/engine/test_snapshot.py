@@ -107,7 +107,7 @@ def test_every_sampler_goes_on_from_any_step_as_if_nothing_had_been(cell: Cell) 
         assert_same_end(go_on(cell, state, steps=steps), whole)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), cell=st.sampled_from(FEW), seed=st.integers(0, 2**53 - 1))
 def test_it_may_be_broken_off_several_times(data: st.DataObject, cell: Cell, seed: int) -> None:
     least, most = min_steps(cell[1]), max_steps(cell[1], cell[2], cell[0].spec)
