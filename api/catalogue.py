@@ -1,15 +1,18 @@
 """Routes that say what can be asked for: models and samplers."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
 from api.auth import Requires
+from api.caching import forbid_caching
 from api.openapi import refusals
 from api.services import ServicesOf
 from shared.access import Scope
-from shared.catalog import Catalog, ModelSpec, PresetValues
+from shared.catalog import Catalog, ModelSpec
+from shared.catalog_entry import PresetValues
 from shared.compatibility import (
     BEGINS_AT_THE_TOP,
     STOCHASTIC,
@@ -17,6 +20,9 @@ from shared.compatibility import (
     find_refusal,
     max_steps,
 )
+from shared.db.presence import WorkerStock
+from shared.device_options import Dtype
+from shared.holding import HoldingState
 from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
 
 router = APIRouter(
@@ -35,12 +41,29 @@ class ModelAdapterBody(BaseModel):
     max_weight: float
 
 
+class HoldingBody(BaseModel):
+    """What one worker has of a model. Other workers load it when a job of it waits for long."""
+
+    worker: str
+    device: str
+    state: HoldingState
+    #: What it takes, where that is known.
+    bytes: int | None
+    #: How much of the loading or warming is done, from 0 to 1.
+    progress: float | None
+    #: Why it could not be loaded, where it could not.
+    reason: str | None
+
+
 class ModelBody(BaseModel):
     """A model and what it allows; sizes in pixels, tokens with start and end marks."""
 
     id: str
     description: str
     revision: str
+    #: The hub repository that it comes from, if it does.
+    repo: str | None
+    dtype: Dtype
     is_default: bool
     family: str
     medium: Medium
@@ -59,12 +82,26 @@ class ModelBody(BaseModel):
     #: The model's own values for presets, where it has any.
     presets: dict[str, PresetValues]
     adapters: list[ModelAdapterBody]
+    #: The workers that hold it, load it, or could not.
+    workers: list[HoldingBody]
+
+
+class WorkerBody(BaseModel):
+    """How much room for models a worker has."""
+
+    worker: str
+    device: str
+    #: What its models take, those that are being loaded too.
+    used_bytes: int
+    #: What they may take together; null is without limit.
+    budget_bytes: int | None
 
 
 class ModelList(BaseModel):
-    """All models of this installation."""
+    """All models of this installation, and where they are in memory."""
 
     data: list[ModelBody]
+    workers: list[WorkerBody]
 
 
 class Cell(BaseModel):
@@ -93,10 +130,14 @@ class SamplerTable(BaseModel):
 
 
 @router.get("/models")
-def list_models(services: ServicesOf) -> ModelList:
-    """Read which models there are."""
-    catalog = services.resolver.catalog
-    return ModelList(data=[_describe_model(spec, catalog) for spec in catalog])
+def list_models(services: ServicesOf, response: Response) -> ModelList:
+    """Read which models there are, and which of them the workers hold at the moment."""
+    forbid_caching(response)
+    catalog, stocks = services.resolver.catalog, services.workers.read_stocks()
+    return ModelList(
+        data=[_describe_model(spec, catalog, _find_holders(stocks, spec.id)) for spec in catalog],
+        workers=[_describe_worker(found) for found in stocks],
+    )
 
 
 @router.get("/samplers", responses=refusals(422))
@@ -121,11 +162,48 @@ def list_samplers(
     )
 
 
-def _describe_model(spec: ModelSpec, catalog: Catalog) -> ModelBody:
+def _find_holders(stocks: Iterable[WorkerStock], model_id: str) -> list[HoldingBody]:
+    return [
+        HoldingBody(
+            worker=_name_of(found),
+            device=found.device,
+            state=holding.state,
+            bytes=holding.num_bytes,
+            progress=holding.progress,
+            reason=holding.reason,
+        )
+        for found in stocks
+        for holding in found.stock.holdings
+        if holding.model == model_id
+    ]
+
+
+def _describe_worker(found: WorkerStock) -> WorkerBody:
+    used = [
+        holding.num_bytes or 0
+        for holding in found.stock.holdings
+        if holding.state in {HoldingState.LOADING, HoldingState.WARMING, HoldingState.WARM}
+    ]
+    return WorkerBody(
+        worker=_name_of(found),
+        device=found.device,
+        used_bytes=sum(used),
+        budget_bytes=found.stock.budget_bytes,
+    )
+
+
+def _name_of(found: WorkerStock) -> str:
+    """Return a worker's name, without its host and process."""
+    return found.worker_id.partition("@")[0]
+
+
+def _describe_model(spec: ModelSpec, catalog: Catalog, workers: list[HoldingBody]) -> ModelBody:
     return ModelBody(
         id=spec.id,
         description=spec.description,
         revision=spec.revision,
+        repo=spec.repo,
+        dtype=spec.device_options.dtype,
         is_default=spec.id == catalog.default,
         family=spec.family,
         medium=spec.medium,
@@ -153,6 +231,7 @@ def _describe_model(spec: ModelSpec, catalog: Catalog) -> ModelBody:
             )
             for adapter in catalog.adapters_of(spec.id)
         ],
+        workers=workers,
     )
 
 

@@ -68,6 +68,7 @@ from shared.db.endpoints import EndpointRepository
 from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
+from shared.db.presence import WorkerRepository
 from shared.db.presets import PresetRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
@@ -204,7 +205,7 @@ def make_services(
     Raises:
         ConfigurationError: The catalog or a tokenizer cannot be used.
     """
-    catalog = Catalog.load(settings.catalog or CATALOG)
+    catalog = Catalog.load(settings.catalog or CATALOG, hub=settings.hub)
     job_repository, key_repository = JobRepository(database), KeyRepository(database)
     store = ObjectStore(
         endpoint=settings.s3_endpoint,
@@ -222,6 +223,7 @@ def make_services(
         uploads=UploadRepository(database),
         incoming=IncomingUploadRepository(database),
         presets=PresetRepository(database),
+        workers=WorkerRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
         webhook_secrets=WebhookSecretRepository(database),

@@ -16,7 +16,7 @@ from api.schemas import (
     Steps,
     Text,
 )
-from shared.catalog import MODEL_ID
+from shared.catalog_entry import MODEL_ID
 from shared.db.presets import StoredPreset
 from shared.vocab import OutputFormat, Sampler, Schedule
 

@@ -16,7 +16,7 @@ from api.presets import Preset, PresetBook, Sampling
 from api.schemas import Text
 from api.services import Services, ServicesOf
 from shared.access import Scope
-from shared.catalog import PresetValues
+from shared.catalog_entry import PresetValues
 from shared.db.presets import StoredPreset
 from shared.errors import Conflict, FieldProblem, InvalidRequest, NotFound
 from shared.job import PresetRef

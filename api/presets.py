@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from shared.catalog import ModelSpec, PresetValues
+from shared.catalog import ModelSpec
+from shared.catalog_entry import PresetValues
 from shared.errors import ConfigurationError
 from shared.job import PresetRef
 from shared.vocab import Medium, Sampler, Schedule

@@ -22,6 +22,7 @@ from shared.db.endpoints import EndpointRepository
 from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
+from shared.db.presence import WorkerRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.db.webhooks import WebhookSecretRepository
@@ -41,6 +42,7 @@ class Services:
     uploads: UploadRepository
     incoming: IncomingUploadRepository
     presets: PresetRepository
+    workers: WorkerRepository
     deliveries: DeliveryLog
     endpoints: EndpointRepository
     webhook_secrets: WebhookSecretRepository

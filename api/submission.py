@@ -11,7 +11,8 @@ from api.own_presets import FindPreset, PresetFields, find_own
 from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
 from api.schemas import JobCreate
 from api.tokens import TokenCounter
-from shared.catalog import Catalog, ModelSpec, PresetValues
+from shared.catalog import Catalog, ModelSpec
+from shared.catalog_entry import PresetValues
 from shared.compatibility import find_refusal, find_start_refusal, max_steps, min_steps
 from shared.db.presets import StoredPreset
 from shared.errors import FieldProblem, InvalidRequest

@@ -42,7 +42,7 @@ def measure_options(
         )
         special = dataclasses.replace(catalog, models={spec.id: spec})
         try:
-            family = ModelCache(special, device).get(spec.id)
+            family = ModelCache(special, device).load(spec.id)
         except ModelUnavailable as error:
             measured[words] = error.detail
             continue

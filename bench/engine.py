@@ -59,7 +59,7 @@ class Rig:
         self.spec: ModelSpec = loaded.models[loaded.default]
         self.device = device
         models = ModelCache(loaded, device.name)
-        self.family = models.get(self.spec.id)
+        self.family = models.load(self.spec.id)
         self.stock = StockPipeline(self.spec, device.name)
         # On a CPU each stage's own time, whatever else has the core meanwhile.
         self.engine = Engine(EngineConfig(), models, clock=device.thread_clock)

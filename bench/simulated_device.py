@@ -5,9 +5,10 @@ exercised by many workers on a machine that could not run one model fast enough.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 import worker.main
 from shared.catalog import ModelSpec
-from worker.engine import model_cache
+from worker.engine import loader
 from worker.engine.lora import NOTHING, ActiveAdapter, Attachment
 from worker.engine.samplers import load_native
 
@@ -34,7 +35,16 @@ class SimulatedDevice:
     #: A file that grows by a byte with each forward.
     tally: Path | None = None
 
-    def __call__(self, spec: ModelSpec, device: str) -> "SimulatedModel":
+    #: No network is loaded.
+    PARTS: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self,
+        spec: ModelSpec,
+        device: str,
+        *,
+        on_part: Callable[[str], None],  # noqa: ARG002 - there are no parts
+    ) -> "SimulatedModel":
         """Make a model."""
         return SimulatedModel(spec, device, self.step_s, tally=self.tally)
 
@@ -48,6 +58,7 @@ class SimulatedModel:
         self.spec = spec
         self.device = torch.device(device)
         self.scheduler = load_native(spec.path)
+        self.parts: tuple[torch.nn.Module, ...] = ()
         self._step_s = step_s
         self._tally = tally
 
@@ -87,8 +98,8 @@ def run_worker(name: str, step_s: float, tally: Path | None = None) -> None:
     `tally` is a file that grows by a byte with each forward.
     """
     # A worker offers no choice of family, since none of its users has one.
-    model_cache._FAMILIES = dict.fromkeys(
-        model_cache._FAMILIES,
+    loader._FAMILIES = dict.fromkeys(
+        loader._FAMILIES,
         SimulatedDevice(step_s, tally),  # type: ignore[arg-type]
     )
     worker.main.main(name=name)

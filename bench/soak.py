@@ -62,7 +62,9 @@ def main(
     num_jobs = NUM_JOBS_QUICK if quick else NUM_JOBS
     torch.set_num_threads(1)
     catalog = Catalog.load(CATALOG)
-    engine = Engine(EngineConfig(), ModelCache(catalog, "cpu"))
+    models = ModelCache(catalog, "cpu")
+    models.load(MODEL)
+    engine = Engine(EngineConfig(), models)
     engine.start()
     samples = list(soak(engine, catalog.models[MODEL], num_jobs))
     engine.stop()

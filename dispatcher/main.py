@@ -180,7 +180,7 @@ def make_slow_services(
         Rounds("sweeper", sweeping.run_once, interval_s=sweeper.INTERVAL_S),
     ]
     if settings.metrics_port is not None:
-        catalog = Catalog.load(settings.catalog or CATALOG)
+        catalog = Catalog.load(settings.catalog or CATALOG, hub=settings.hub)
         gauges = StateGauges(Observer(database, queue, store, catalog), registry)
         services.append(Rounds("metrics", gauges.run_once, interval_s=metrics.INTERVAL_S))
     return services

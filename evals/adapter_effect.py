@@ -19,7 +19,8 @@ from evals.report import JsonFile, PageFile, Report, Table
 from models import CATALOG
 from models.train.adapter import LUMINANCE
 from shared.adapters import AdapterUse
-from shared.catalog import Catalog, PresetValues
+from shared.catalog import Catalog
+from shared.catalog_entry import PresetValues
 from shared.request import GenerationRequest
 
 MODEL, ADAPTER = "demo", "gray"

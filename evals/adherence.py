@@ -25,7 +25,8 @@ from evals.proportion import Proportion
 from models import CATALOG
 from models.train.render import render
 from models.train.world import Caption, draw_caption, draw_scene
-from shared.catalog import Catalog, PresetValues
+from shared.catalog import Catalog
+from shared.catalog_entry import PresetValues
 from shared.request import GenerationRequest
 
 MODEL = "demo"

@@ -107,7 +107,7 @@ def run_scenario(
             }
             arriving[len(jobs) + number] = job.model_copy(update=fast)
     order = rng.sample(sorted(arriving), k=len(arriving))
-    family = models.get(jobs[0].model)
+    family = models.load(jobs[0].model)
     rows: Counter[int] = Counter()
     predict = family.predict
 

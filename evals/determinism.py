@@ -143,6 +143,7 @@ def compare_with_stock(jobs: Sequence[GenerationRequest]) -> list[str]:
         catalog.write_text(_pair_catalog())
         torch.set_num_threads(1)
         models = ModelCache(Catalog.load(catalog), "cpu")
+        models.load(MODEL)
         order = random.Random(SEED).sample(sorted(mixed), k=len(mixed))  # noqa: S311
         results = run_in_order(models, mixed, order)
     stock = StockDiffusers()

@@ -32,8 +32,9 @@ def draw(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:
 def _draw_chunk(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:
     torch.set_num_threads(1)
     found = Catalog.load(catalog)
-    adapters = AdapterCache(found.adapters, "cpu")
-    engine = Engine(EngineConfig(), ModelCache(found, "cpu"), adapters=adapters)
+    models, adapters = ModelCache(found, "cpu"), AdapterCache(found.adapters, "cpu")
+    models.load(requests[0].model)
+    engine = Engine(EngineConfig(), models, adapters=adapters)
     engine.start()
     futures = [engine.submit(str(number), request) for number, request in enumerate(requests)]
     pictures = [future.result().outputs[0].pixels for future in futures]

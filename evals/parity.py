@@ -173,6 +173,7 @@ def make_cases(steps: Sequence[int]) -> list[Case]:
 def compare(cases: Sequence[Case]) -> list[Row]:
     """Draw each request with stock diffusers, alone, and together with all the others."""
     models = ModelCache(Catalog.load(CATALOG), "cpu")
+    models.load(MODEL)
     stock = StockDiffusers()
     requests = [case.request for case in cases]
     together = draw_together(models, requests)

@@ -4,24 +4,26 @@ Which of them are loaded is a fact of a worker, not of the catalog.
 """
 
 import json
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from shared.adapters import AdapterEntry, AdapterSpec, read_adapters
+from shared.adapters import AdapterSpec, read_adapters
+from shared.catalog_entry import MODEL_ID, CatalogFile, ModelEntry, PresetValues, explain
 from shared.device_options import DeviceOptions
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, HubUnavailable
+from shared.hub import Hub
 from shared.schedule import TrainingSchedule
-from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
+from shared.vocab import Medium, PredictionType, Process
 
-MODEL_ID = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 #: `_class_name` of a model_index.json, and the family of ours that runs it.
 FAMILIES = {"StableDiffusionPipeline": "stable_diffusion"}
+#: What the models of a family make.
+MEDIA = {"stable_diffusion": Medium.IMAGE}
 #: Scheduler classes that a folder names if its model is none of the usual diffusion.
 _PROCESSES = {
     "FlowMatchEulerDiscreteScheduler": Process.FLOW,
@@ -29,53 +31,10 @@ _PROCESSES = {
     "EDMDPMSolverMultistepScheduler": Process.EDM,
     "EDMEulerScheduler": Process.EDM,
 }
-#: Rows of every forward of an `exact` job, unless the entry says otherwise.
-DEFAULT_EXACT_ROWS = 8
-#: Most rows of one forward, unless the entry says otherwise.
-DEFAULT_MAX_ROWS = 8
 #: Scheduler classes that a folder names if its model was distilled for them.
 _CONSISTENCY_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
 #: Steps of the teacher that a model was distilled from, as diffusers has it.
 DEFAULT_TEACHER_STEPS = 50
-
-
-class PresetValues(BaseModel):
-    """What a preset says for a kind of model, or what a model says instead."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sampler: Sampler | None = None
-    schedule: Schedule | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance: float | None = Field(default=None, ge=1, le=50)
-    guidance_rescale: float | None = Field(default=None, ge=0, le=1)
-
-
-class _Entry(BaseModel):
-    """One `[models.ID]` table, as written."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    path: Path
-    description: str = ""
-    revision: str
-    medium: Medium = Medium.IMAGE
-    #: Distilled for consistency sampling, though the folder's scheduler does not say so.
-    distilled: bool = False
-    max_width: int = Field(ge=8)
-    max_height: int = Field(ge=8)
-    exact_rows: int = Field(default=DEFAULT_EXACT_ROWS, ge=1, le=64)
-    max_rows: int = Field(default=DEFAULT_MAX_ROWS, ge=1, le=64)
-    device: DeviceOptions = DeviceOptions()
-    presets: dict[str, PresetValues] = {}
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    default: str
-    models: dict[str, _Entry]
-    adapters: dict[Annotated[str, Field(pattern=MODEL_ID.pattern)], AdapterEntry] = {}
 
 
 @dataclass(frozen=True)
@@ -84,6 +43,8 @@ class ModelSpec:
 
     id: str
     path: Path
+    #: The hub repository that it comes from, if it does.
+    repo: str | None
     description: str
     revision: str
     family: str
@@ -129,14 +90,16 @@ class Catalog:
         return [spec for spec in self.adapters.values() if model_id in spec.models]
 
     @classmethod
-    def load(cls, path: Path) -> "Catalog":
+    def load(cls, path: Path, *, hub: Hub | None = None) -> "Catalog":
         """Read a catalog file; relative model paths start at its folder.
+
+        Without a hub, models that come from one are refused.
 
         Raises:
             ConfigurationError: The file or one of its models cannot be used; says which and why.
         """
         try:
-            file = _File.model_validate(tomllib.loads(path.read_text()))
+            file = CatalogFile.model_validate(tomllib.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"catalog {path}: {_first_line(error)}") from error
         models = {}
@@ -145,7 +108,7 @@ class Catalog:
                 raise ConfigurationError(
                     f"catalog {path}: model id {model_id!r} is not [a-z0-9._-]"
                 )
-            models[model_id] = _read_model(model_id, entry, root=path.parent)
+            models[model_id] = _read_model(model_id, entry, root=path.parent, hub=hub)
         if file.default not in models:
             raise ConfigurationError(
                 f"catalog {path}: default {file.default!r} is not among its models"
@@ -154,14 +117,11 @@ class Catalog:
         return cls(default=file.default, models=models, adapters=adapters)
 
 
-def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
-    folder = (root / entry.path).resolve()
+def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None) -> ModelSpec:
+    folder = _find_folder(model_id, entry, root=root, hub=hub)
     try:
         pipeline = _read_json(folder / "model_index.json")["_class_name"]
-        if pipeline not in FAMILIES:
-            raise ConfigurationError(
-                f"model {model_id}: {pipeline} is not served; {', '.join(FAMILIES)} is"
-            )
+        family = _find_family(model_id, pipeline, entry)
         scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
         vae = _read_json(folder / "vae" / "config.json")
         unet = _read_json(folder / "unet" / "config.json")
@@ -175,12 +135,15 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
                 "is not served; distilled models without that are"
             )
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        side = unet["sample_size"] * factor
+        _check_sizes(model_id, entry, factor=factor, side=side)
         return ModelSpec(
             id=model_id,
             path=folder,
+            repo=entry.repo,
             description=entry.description,
             revision=entry.revision,
-            family=FAMILIES[pipeline],
+            family=family,
             medium=entry.medium,
             process=Process.DIFFUSION,
             prediction_type=PredictionType(scheduler["prediction_type"]),
@@ -188,18 +151,64 @@ def _read_model(model_id: str, entry: _Entry, *, root: Path) -> ModelSpec:
             is_distilled=entry.distilled or scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
             teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
             latent_factor=factor,
-            width=unet["sample_size"] * factor,
-            height=unet["sample_size"] * factor,
+            width=entry.width or side,
+            height=entry.height or side,
             max_width=entry.max_width,
             max_height=entry.max_height,
             max_tokens=text_encoder["max_position_embeddings"],
             exact_rows=entry.exact_rows,
-            max_rows=entry.max_rows,
+            max_rows=max(entry.max_rows, entry.exact_rows),
             device_options=entry.device,
             presets=entry.presets,
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"model {model_id} in {folder}: {_first_line(error)}") from error
+
+
+def _find_folder(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None) -> Path:
+    if entry.path is not None:
+        return (root / entry.path).resolve()
+    if hub is None or entry.repo is None:
+        raise ConfigurationError(f"model {model_id}: there is no folder for models from a hub")
+    try:
+        return hub.fetch_description(entry.repo, entry.revision)
+    except HubUnavailable as error:
+        raise ConfigurationError(f"model {model_id}: {error.detail}") from error
+
+
+def _find_family(model_id: str, pipeline: str, entry: ModelEntry) -> str:
+    if pipeline not in FAMILIES:
+        raise ConfigurationError(
+            f"model {model_id}: {pipeline} is not served; {', '.join(FAMILIES)} is"
+        )
+    family = FAMILIES[pipeline]
+    if entry.family not in (None, family):
+        raise ConfigurationError(
+            f"model {model_id}: family is {entry.family!r}, but its files are those of a "
+            f"{pipeline}; {family!r} runs it, and family may be left out"
+        )
+    if entry.medium is not MEDIA[family]:
+        raise ConfigurationError(
+            f"model {model_id}: medium is {entry.medium.value!r}, but {family} models make "
+            f"{MEDIA[family].value!r}"
+        )
+    return family
+
+
+def _check_sizes(model_id: str, entry: ModelEntry, *, factor: int, side: int) -> None:
+    """See that a picture of the default size can be asked for."""
+    for name in ("width", "height"):
+        default, most = getattr(entry, name) or side, getattr(entry, f"max_{name}")
+        if default % factor:
+            raise ConfigurationError(
+                f"model {model_id}: {name} {default} is no multiple of {factor}, the pixels of "
+                f"a latent's cell; {default - default % factor} is"
+            )
+        if default > most:
+            raise ConfigurationError(
+                f"model {model_id}: max_{name} {most} is below the {default} pixels that it was "
+                f"made for; raise it, or give a smaller {name}"
+            )
 
 
 def _check_process(model_id: str, pipeline: str, scheduler: Mapping[str, Any]) -> None:
@@ -252,8 +261,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        return explain(error)
     if isinstance(error, KeyError):
         return f"{error} is missing"
     return str(error).splitlines()[0]

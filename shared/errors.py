@@ -8,6 +8,7 @@ LatentqError
 ├── NotFound                no such thing for this tenant
 ├── Conflict                the thing is in a state that does not allow it
 ├── ServiceUnavailable      a store that the request needs cannot be reached
+├── HubUnavailable          a model's files are not here and cannot be fetched
 ├── ConfigurationError      a process cannot start as it is configured
 └── JobError                how a job fails, with the code that its row will show
     ├── InvalidInput
@@ -134,6 +135,12 @@ class ServiceUnavailable(LatentqError):
     """The service cannot take requests at the moment."""
 
     code = "service_unavailable"
+
+
+class HubUnavailable(LatentqError):
+    """A model's files are not here and cannot be fetched."""
+
+    code = "hub_unavailable"
 
 
 class ConfigurationError(LatentqError):

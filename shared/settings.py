@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import ByteSize, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.crash_point import CrashPoint
 from shared.errors import ConfigurationError
+from shared.hub import Hub
 
 PREFIX = "LATENTQ_"
 #: A hundred years: for ever, in seconds.
@@ -78,10 +79,28 @@ class StorageSettings(Settings):
 
 
 class CatalogSettings(Settings):
-    """Which models exist."""
+    """Which models exist, and where those from a hub are kept."""
 
     #: Path of a catalog file; the models that come with LatentQ by default.
     catalog: Path | None = None
+    #: Folder for files from a hub.
+    model_folder: Path = Path("~/.cache/latentq/models")
+    #: URL of the hub, if it is not the library's own; who we are there, for closed repositories.
+    hub_endpoint: str | None = None
+    hub_token: SecretStr | None = None
+    #: Whether the hub is never asked: what is not in the folder cannot be served.
+    offline: bool = False
+
+    @property
+    def hub(self) -> Hub:
+        """Where models from a hub come from."""
+        token = self.hub_token
+        return Hub(
+            folder=self.model_folder.expanduser(),
+            endpoint=self.hub_endpoint,
+            token=None if token is None else token.get_secret_value(),
+            is_offline=self.offline,
+        )
 
 
 class WebhookSettings(Settings):
@@ -158,9 +177,12 @@ class WorkerSettings(
 
     #: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
     device: str = "auto"
-    #: Catalog ids to load at the start, separated by commas; all by default. The others are loaded
-    #: when a job of theirs is taken, which is only when there is nothing else or it waited long.
+    #: Catalog ids to load at the start, separated by commas; as many as fit by default. The others
+    #: are loaded when a job of theirs is taken: when there is nothing else, or it waited long.
     warm_models: str | None = None
+    #: What all models of the worker may take together, in bytes or as `12GiB`; by default half of
+    #: the machine's memory, or seven tenths of the GPU's.
+    model_memory: ByteSize | None = Field(default=None, ge=1)
     #: Jobs that the engine may hold at once.
     worker_slots: int = Field(default=8, ge=1, le=256)
     #: What adapters may take in memory, in MiB, and how many are kept there.

@@ -1,5 +1,6 @@
 """What forwards cost, kept beyond this process: for the next start and for estimates."""
 
+import threading
 from collections.abc import Hashable, Iterable, Iterator
 
 import structlog
@@ -23,8 +24,12 @@ class CostKeeper:
         self._repository = repository
         self._costs = costs
         self._device = device
+        # Models whose rows are wrong, until the next save.
+        self._to_forget: set[str] = set()
         # Milliseconds that are stored, as far as this process knows.
         self._saved: dict[tuple[str, Workload, int], float] = {}
+        # Costs are recalled by whoever loads a model, and saved with the heartbeats.
+        self._lock = threading.Lock()
 
     def recall(self, model_id: str) -> list[Cost]:
         """Return what workers on this kind of device knew of a model; nothing if SQL is away."""
@@ -37,12 +42,11 @@ class CostKeeper:
         return [Cost(_read_key(cell), cell.rows, cell.ms, cell.samples) for cell in cells]
 
     def forget(self, model_id: str) -> None:
-        """Drop what workers knew of a model on this kind of device: it was found to be wrong."""
-        self._saved = {place: ms for place, ms in self._saved.items() if place[0] != model_id}
-        try:
-            self._repository.forget(model=model_id, device=self._device)
-        except DATABASE_AWAY:
-            log.warning("costs_not_forgotten", model=model_id)
+        """Have the next save drop what workers knew of a model on this kind of device.
+
+        It was found to be wrong. Any thread may say so: it takes no time.
+        """
+        self._to_forget.add(model_id)
 
     def save(self) -> None:
         """Store what has changed since the last time.
@@ -50,6 +54,13 @@ class CostKeeper:
         Raises:
             OperationalError: PostgreSQL is away; the next call saves all of it.
         """
+        for model_id in list(self._to_forget):
+            self._repository.forget(model=model_id, device=self._device)
+            with self._lock:
+                self._saved = {
+                    place: ms for place, ms in self._saved.items() if place[0] != model_id
+                }
+            self._to_forget.discard(model_id)
         changed = [cell for cell in self._cells() if self._is_news(cell)]
         self._repository.save(changed)
         self._note(changed)
@@ -67,7 +78,8 @@ class CostKeeper:
         return before is None or abs(cell.ms - before) > MIN_CHANGE * before
 
     def _note(self, cells: Iterable[CostCell]) -> None:
-        self._saved |= {(cell.model, cell.workload, cell.rows): cell.ms for cell in cells}
+        with self._lock:
+            self._saved |= {(cell.model, cell.workload, cell.rows): cell.ms for cell in cells}
 
 
 def _write_key(key: Hashable) -> tuple[str, Workload]:

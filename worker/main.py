@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from typing import NoReturn
@@ -17,13 +18,13 @@ import transformers
 
 from models import CATALOG
 from shared import crash_point
-from shared.catalog import Catalog, ModelSpec
+from shared.catalog import Catalog
 from shared.db.costs import CostRepository
 from shared.db.dispatch import DispatchRepository
 from shared.db.leases import LeaseRepository
 from shared.db.presence import WorkerRepository
 from shared.db.session import make_engine
-from shared.errors import ConfigurationError, ModelUnavailable, ServiceUnavailable
+from shared.errors import ConfigurationError, ServiceUnavailable
 from shared.job import Lease
 from shared.metrics import StoreLatency, new_registry, serve_metrics
 from shared.preview import Preview
@@ -39,14 +40,18 @@ from worker.checkpoint_keeper import CheckpointKeeper
 from worker.consumer import Consumer
 from worker.costs import CostKeeper
 from worker.device import describe_device
-from worker.engine import AdapterCache, DeviceLost, Engine, EngineConfig, ModelCache
+from worker.engine import AdapterCache, DeviceLost, Engine, EngineConfig, ModelCache, ModelLoader
+from worker.hub_files import HubFiles
 from worker.lease import LeaseKeeper
+from worker.memory import choose_budget
 from worker.metrics import AttemptMetrics, EngineCollector, show_leases
 from worker.pace import PaceMeter
 from worker.presence import Presence
 from worker.records import Records
 from worker.shutdown import Shutdown
+from worker.stock import queue_states, take_stock
 from worker.task import GenerateTask, WorkerIdentity
+from worker.warm_up import WarmUp
 from worker.watchdog import ExitReason, Limits, Vitals, Watchdog
 
 #: Exit code of a worker that was stopped with Ctrl-C.
@@ -66,8 +71,13 @@ def main(*, name: str) -> NoReturn:
     crash_point.arm(settings.crash_at)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = _pick_device(settings.device)
-    catalog = Catalog.load(settings.catalog or CATALOG)
-    models = ModelCache(catalog, device)
+    catalog = Catalog.load(settings.catalog or CATALOG, hub=settings.hub)
+    models = ModelCache(
+        catalog,
+        device,
+        budget_bytes=settings.model_memory or choose_budget(device),
+        loader=ModelLoader(device, HubFiles(settings.hub)),
+    )
     redis_url = settings.redis_url.get_secret_value()
     job_queue = JobQueue(redis_url)
     engine = Engine(
@@ -87,7 +97,12 @@ def main(*, name: str) -> NoReturn:
     database = make_engine(settings.database_url.get_secret_value(), pool_size=4)
     kind = describe_device(device)
     costs = CostKeeper(CostRepository(database), engine.costs, device=kind)
-    _warm_up(engine, _choose_warm(catalog, settings.warm_models), costs)
+    engine.recall_from(costs)
+    warm_up = WarmUp(engine, models, costs)
+    if settings.warm_models is None:
+        warm_up.load_what_fits(catalog)
+    else:
+        warm_up.load_named(catalog, settings.warm_models)
 
     slots = settings.worker_slots
     registry = new_registry(version=version("latentq"))
@@ -112,21 +127,27 @@ def main(*, name: str) -> NoReturn:
         checkpoints=checkpoints,
     )
     workers = WorkerRepository(database)
-
-    def warm_queues() -> list[str]:
-        return [queue for model in models.loaded for queue in queues_of(model)]
-
     # Both urgency classes, the urgent one first, each with the queues of all models.
-    affinity = Affinity([*zip(*(queues_of(spec.id) for spec in catalog), strict=True)], warm_queues)
-    presence = Presence(
-        workers,
-        worker_id=worker_id,
-        device=kind,
-        slots=slots,
-        affinity=affinity,
-        measure_pace=PaceMeter(engine, time.monotonic).measure,
-        save_costs=costs.save,
+    affinity = Affinity(
+        [*zip(*(queues_of(spec.id) for spec in catalog), strict=True)],
+        lambda: queue_states(models.holdings()),
     )
+
+    pace = PaceMeter(engine, time.monotonic)
+
+    def beat() -> None:
+        workers.beat(
+            worker_id,
+            device=kind,
+            queues=affinity.queues,
+            slots=slots,
+            stock=take_stock(models, engine),
+            clock=datetime.now(UTC),
+            pace=pace.measure(),
+        )
+
+    presence = Presence(beat=beat, leave=partial(workers.leave, worker_id), save_costs=costs.save)
+    models.on_change = presence.tell_news
     lookout = Lookout(affinity, lambda: workers.look_around(worker_id))
     listener = WorkerListener(
         redis_url, on_cancel=keeper.cancel, on_watch=partial(engine.watch, for_s=WATCH_S)
@@ -150,7 +171,7 @@ def main(*, name: str) -> NoReturn:
 
     shutdown = Shutdown(drain)
     watchdog = Watchdog(
-        lambda: _observe(engine, shutdown, task.activity, backlog),
+        lambda: _observe(engine, models, shutdown, task.activity, backlog),
         Limits(grace_s=settings.grace_s, stall_s=settings.stall_s),
         held=keeper.held,
         settle=partial(_settle, leases),
@@ -184,45 +205,19 @@ def make_store(settings: WorkerSettings) -> ObjectStore:
     )
 
 
-def _choose_warm(catalog: Catalog, wanted: str | None) -> list[ModelSpec]:
-    """Say which models to load at the start.
-
-    Raises:
-        ConfigurationError: The catalog has no such model.
-    """
-    ids = catalog.models if wanted is None else [name.strip() for name in wanted.split(",")]
-    if missing := [model_id for model_id in ids if model_id not in catalog.models]:
-        known = ", ".join(catalog.models)
-        raise ConfigurationError(f"LATENTQ_WARM_MODELS: no model {missing[0]!r}; known: {known}")
-    return [catalog.models[model_id] for model_id in ids]
-
-
-def _warm_up(engine: Engine, models: Iterable[ModelSpec], costs: CostKeeper) -> None:
-    """Load models and learn what they cost here, from SQL as far as that still holds.
-
-    Raises:
-        ConfigurationError: A model cannot be used.
-    """
-    for spec in models:
-        known = costs.recall(spec.id)
-        try:
-            is_known = engine.warm_up(spec.id, known=known)
-        except ModelUnavailable as error:
-            raise ConfigurationError(error.detail) from error
-        if known and not is_known:
-            costs.forget(spec.id)
-        log.info("model_warm", model=spec.id, costs_known=is_known)
-
-
-def _observe(engine: Engine, shutdown: Shutdown, activity: Activity, backlog: Backlog) -> Vitals:
+def _observe(
+    engine: Engine, models: ModelCache, shutdown: Shutdown, activity: Activity, backlog: Backlog
+) -> Vitals:
     """Gather what the watchdog looks at."""
     timings = engine.timings
     return Vitals(
         now=time.monotonic(),
         num_requests=shutdown.num_requests,
         stopping_for_s=shutdown.age_s,
-        step_s=timings.running_s("step_s"),
-        slow_stage_s=max(timings.running_s("encode_s"), timings.running_s("decode_s")),
+        step_s=max(timings.running_s("step_s"), timings.running_s("probe_s")),
+        slow_stage_s=max(
+            timings.running_s("encode_s"), timings.running_s("decode_s"), models.loading_s
+        ),
         idle_since=activity.idle_since,
         backlog_since=backlog.since,
     )

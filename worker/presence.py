@@ -2,16 +2,15 @@
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import structlog
 
-from shared.db.presence import Pace, WorkerRepository
 from shared.db.session import DATABASE_AWAY
-from worker.affinity import Affinity
 
 #: The dispatcher forgets a worker after some of these, in seconds.
 INTERVAL_S = 10.0
+#: Pause between two heartbeats if there is news, in seconds.
+MIN_INTERVAL_S = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -19,24 +18,18 @@ log = structlog.get_logger(__name__)
 class Presence:
     """A thread that keeps this worker's row fresh, and what it knows of costs."""
 
-    def __init__(  # noqa: PLR0913 - all that a worker tells of itself
+    def __init__(
         self,
-        workers: WorkerRepository,
         *,
-        worker_id: str,
-        device: str,
-        slots: int,
-        affinity: Affinity,
-        measure_pace: Callable[[], Pace] = Pace,
+        beat: Callable[[], None],
+        leave: Callable[[], None],
         save_costs: Callable[[], None],
     ) -> None:
-        self._workers = workers
-        self._worker_id = worker_id
-        self._device = device
-        self._slots = slots
-        self._affinity = affinity
-        self._measure_pace = measure_pace
+        """Make it; `beat` writes the row and `leave` takes it away."""
+        self._beat = beat
+        self._leave = leave
         self._save_costs = save_costs
+        self._news = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
@@ -44,32 +37,30 @@ class Presence:
         """Announce the worker, now and from now on."""
         self._thread.start()
 
+    def tell_news(self) -> None:
+        """Have the row written soon; returns at once."""
+        self._news.set()
+
     def stop(self) -> None:
         """Take the worker's row away, and leave what it learned, once."""
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._news.set()
         self._thread.join()
         try:
-            self._workers.leave(self._worker_id)
+            self._leave()
             self._save_costs()
         except DATABASE_AWAY:
             log.warning("presence_failed")
 
     def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
+            self._news.clear()
             try:
-                self._workers.beat(
-                    self._worker_id,
-                    device=self._device,
-                    queues=self._affinity.queues,
-                    slots=self._slots,
-                    warm_queues=self._affinity.warm_queues,
-                    clock=datetime.now(UTC),
-                    pace=self._measure_pace(),
-                )
+                self._beat()
                 self._save_costs()
             except DATABASE_AWAY:
                 log.warning("presence_failed")
-            if self._stopping.wait(INTERVAL_S):
-                return
+            if not self._stopping.wait(MIN_INTERVAL_S):
+                self._news.wait(INTERVAL_S - MIN_INTERVAL_S)

@@ -19,7 +19,7 @@ from shared.job import Lease
 
 #: How often the watchdog looks, in seconds.
 LOOK_S = 0.1
-#: Encoding may load a model and decoding take long: they may stand this many times longer.
+#: Encoding, decoding and loading a model may stand this many times longer.
 SLOW_STAGES = 10.0
 #: How long the leases may take to be settled before the process ends without, in seconds.
 SETTLE_S = 2.0
@@ -37,7 +37,7 @@ class ExitReason(StrEnum):
     GRACE_OVER = "grace_over"
     #: It was told to stop a second time.
     TOLD_AGAIN = "told_again"
-    #: The engine is in the same forward, encoding or decoding for too long.
+    #: The engine is in the same forward, encoding, decoding or load for too long.
     STALLED = "stalled"
     #: It is idle, jobs are announced to it, and none arrives.
     STARVED = "starved"

@@ -1,6 +1,6 @@
 """`latentq models`, `samplers`: what can be asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -13,11 +13,14 @@ from cli.printing import print_table
 def models(
     url: UrlOption = None, api_key: ApiKeyOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show which models there are."""
+    """Show which models there are, and which workers have them in memory."""
     with connect(url, api_key) as client:
         body = client.models()
-    names = ("id", "medium", "prediction_type", "width", "height", "max_tokens", "adapters")
-    rows = [model | {"adapters": _name_adapters(model)} for model in body["data"]]
+    names = ("id", "prediction_type", "width", "height", "max_tokens", "adapters", "in_memory")
+    rows = [
+        model | {"adapters": _name_adapters(model), "in_memory": _name_holders(model["workers"])}
+        for model in body["data"]
+    ]
     print_table(body, (*names, "description"), rows, as_json=as_json)
 
 
@@ -39,3 +42,12 @@ def samplers(
 
 def _name_adapters(model: Mapping[str, Any]) -> str:
     return ", ".join(adapter["id"] for adapter in model["adapters"])
+
+
+def _name_holders(workers: Iterable[Mapping[str, str]]) -> str:
+    """Name the workers of a model, with what they do if they do not run jobs of it."""
+    names = (
+        one["worker"] + ("" if one["state"] in {"warm", "warming"} else f" ({one['state']})")
+        for one in workers
+    )
+    return ", ".join(names)

@@ -68,7 +68,7 @@ def _look(settings: DoctorSettings) -> "Situation":
     from shared.queue import JobQueue
     from shared.storage import ObjectStore
 
-    catalog = Catalog.load(settings.catalog or CATALOG)
+    catalog = Catalog.load(settings.catalog or CATALOG, hub=settings.hub)
     database = make_engine(settings.database_url.get_secret_value())
     queue = JobQueue(settings.redis_url.get_secret_value())
     store = ObjectStore(

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from cli.standalone.state import choose_port
 from latentq_client import Client
@@ -20,8 +22,12 @@ POLL_S = 0.1
 
 
 @contextlib.contextmanager
-def run_stack(data_dir: Path, *, num_workers: int) -> Iterator[Client]:
+def run_stack(
+    data_dir: Path, *, num_workers: int, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Client]:
     """Start `latentq up`, hand out a client for it, and stop it in the end.
+
+    `variables` go to its processes beside those of this one.
 
     Raises:
         ConfigurationError: It does not come up; it has said why itself.
@@ -29,6 +35,7 @@ def run_stack(data_dir: Path, *, num_workers: int) -> Iterator[Client]:
     arguments = ["--data-dir", data_dir, "--port", choose_port(), "--workers", num_workers]
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "cli.main", "up", *map(str, arguments)],
+        env=os.environ | variables,  # noqa: TID251 - handed on, not read
         # Ctrl-C is for the demo, which stops the stack itself.
         start_new_session=True,
     )

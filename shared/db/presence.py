@@ -1,13 +1,15 @@
 """Which workers and dispatchers are alive, and what workers serve."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.db.tables import dispatchers, jobs, workers
+from shared.holding import Holding, HoldingState, Stock
 from shared.job import JobStatus
 
 #: A worker that has not been heard of for this long gives its queues no more room, in seconds.
@@ -43,6 +45,15 @@ class Pace:
     memory_bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerStock:
+    """What a live worker holds."""
+
+    worker_id: str
+    device: str
+    stock: Stock
+
+
 class WorkerRepository:
     """Which workers are alive and what they serve."""
 
@@ -56,15 +67,15 @@ class WorkerRepository:
         device: str,
         queues: list[str],
         slots: int,
-        warm_queues: Sequence[str] = (),
+        stock: Stock = Stock(),  # noqa: B008 - never changed
         clock: datetime | None = None,
         pace: Pace = Pace(),
     ) -> None:
         """Say that a worker is alive.
 
         Args:
+            stock: What it holds.
             pace: How fast it went since the last time.
-            warm_queues: Those of its queues whose models it holds in memory.
             clock: What its clock shows, if it has one that matters.
         """
         ahead = sa.literal(clock, sa.TIMESTAMP(timezone=True)) - sa.func.clock_timestamp()
@@ -73,7 +84,9 @@ class WorkerRepository:
             "device": device,
             "queues": queues,
             "slots": slots,
-            "warm_queues": list(warm_queues),
+            "warm_queues": list(stock.warm_queues),
+            "models": [asdict(holding) for holding in stock.holdings],
+            "model_budget_bytes": stock.budget_bytes,
             "clock_offset_s": sa.extract("epoch", ahead),
             **asdict(pace),
         }
@@ -105,6 +118,12 @@ class WorkerRepository:
                 warm_elsewhere=frozenset(connection.scalars(warm)),
             )
 
+    def read_stocks(self) -> list[WorkerStock]:
+        """Read what the live workers hold."""
+        query = sa.select(workers).where(is_live()).order_by(workers.c.id)
+        with self._engine.connect() as connection:
+            return [_read_stock(row) for row in connection.execute(query)]
+
     def is_heard_of(self, host: str) -> bool:
         """Tell whether a worker of a host was heard of lately."""
         is_there = workers.c.id.contains(f"@{host}:", autoescape=True)
@@ -114,6 +133,14 @@ class WorkerRepository:
         """Say that a worker has gone."""
         with self._engine.begin() as connection:
             connection.execute(workers.delete().where(workers.c.id == worker_id))
+
+
+def _read_stock(row: sa.Row[Any]) -> WorkerStock:
+    holdings = (
+        Holding(**holding | {"state": HoldingState(holding["state"])}) for holding in row.models
+    )
+    stock = Stock(tuple(row.warm_queues), tuple(holdings), row.model_budget_bytes)
+    return WorkerStock(row.id, row.device, stock)
 
 
 class DispatcherRepository:

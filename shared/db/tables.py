@@ -243,6 +243,9 @@ workers = sa.Table(
     sa.Column("queues", ARRAY(sa.Text), nullable=False),
     # Those of them whose models it holds in memory.
     sa.Column("warm_queues", ARRAY(sa.Text), nullable=False, server_default="{}"),
+    # What it holds of which model, and what all of them may take.
+    sa.Column("models", JSONB, nullable=False, server_default="[]"),
+    sa.Column("model_budget_bytes", sa.BigInteger),
     sa.Column("slots", sa.Integer, nullable=False),
     sa.Column("started_at", _TIME, nullable=False, server_default=sa.func.now()),
     sa.Column("heartbeat_at", _TIME, nullable=False, server_default=sa.func.now()),

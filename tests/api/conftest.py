@@ -32,6 +32,7 @@ from shared.db.incoming import IncomingUploadRepository
 from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository, mint_key
 from shared.db.leases import LeaseRepository
+from shared.db.presence import WorkerRepository
 from shared.db.presets import PresetRepository
 from shared.db.uploads import UploadRepository
 from shared.db.webhooks import WebhookSecretRepository
@@ -105,6 +106,7 @@ def api(
         uploads=UploadRepository(database),
         incoming=IncomingUploadRepository(database),
         presets=PresetRepository(database),
+        workers=WorkerRepository(database),
         deliveries=DeliveryLog(database),
         endpoints=EndpointRepository(database),
         webhook_secrets=WebhookSecretRepository(database),

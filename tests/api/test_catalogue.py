@@ -1,9 +1,12 @@
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from shared.catalog import Catalog
 from shared.compatibility import CONSISTENCY, STOCHASTIC, find_start_refusal, max_steps
+from shared.db.presence import WorkerRepository
+from shared.holding import Holding, HoldingState, Stock
 from shared.vocab import Sampler, Schedule
 from tests.fixtures.api import Api
 
@@ -19,6 +22,36 @@ def test_models_say_what_they_allow(api: Api, catalog: Catalog) -> None:
         name: getattr(spec, name) for name in limits
     }
     assert "path" not in default
+    assert default["workers"] == []
+
+
+def test_models_say_which_workers_hold_them(api: Api, database: sa.Engine) -> None:
+    workers = WorkerRepository(database)
+    warm = Holding("demo", HoldingState.WARM, 26_000_000)
+    coming = Holding("demo", HoldingState.LOADING, 30_000_000, 0.25)
+    broken = Holding("demo", HoldingState.FAILED, reason="model demo cannot be loaded")
+    other = Holding("not-in-the-catalog", HoldingState.WARM, 1)
+    for name, stock in (
+        ("a", Stock(("demo.batch",), (warm, other), 60_000_000)),
+        ("b", Stock((), (coming,))),
+        ("c", Stock((), (broken,), 1)),
+        ("silent", Stock((), (warm,))),
+    ):
+        workers.beat(f"{name}@host:1", device="cpu x", queues=["demo.batch"], slots=1, stock=stock)
+    with database.begin() as connection:
+        long_ago = "SET heartbeat_at = now() - interval '61 s' WHERE id LIKE 'silent%'"
+        connection.execute(sa.text(f"UPDATE workers {long_ago}"))
+    answer = api.client.get("/v1/models")
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    body = answer.json()
+    empty = {"device": "cpu x", "bytes": None, "progress": None, "reason": None}
+    assert body["data"][0]["workers"] == [
+        empty | {"worker": "a", "state": "warm", "bytes": 26_000_000},
+        empty | {"worker": "b", "state": "loading", "bytes": 30_000_000, "progress": 0.25},
+        empty | {"worker": "c", "state": "failed", "reason": "model demo cannot be loaded"},
+    ]
+    rooms = [(w["worker"], w["used_bytes"], w["budget_bytes"]) for w in body["workers"]]
+    assert rooms == [("a", 26_000_001, 60_000_000), ("b", 30_000_000, None), ("c", 0, 1)]
 
 
 def test_presets_say_what_they_stand_for(api: Api) -> None:

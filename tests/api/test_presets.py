@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from api.presets import PRESETS, PresetBook, Sampling
-from shared.catalog import Catalog, PresetValues
+from shared.catalog import Catalog
+from shared.catalog_entry import PresetValues
 from shared.errors import ConfigurationError
 from shared.vocab import Medium, Sampler, Schedule
 

@@ -38,7 +38,9 @@ def test_an_engine_is_measured_over_what_it_did_in_the_steady_state() -> None:
     torch.set_num_threads(1)
     catalog = Catalog.load(CATALOG)
     now = [0.0]
-    engine = Engine(EngineConfig(), ModelCache(catalog, "cpu"), clock=lambda: now[0])
+    models = ModelCache(catalog, "cpu")
+    models.load("demo")
+    engine = Engine(EngineConfig(), models, clock=lambda: now[0])
     engine.start()
     jobs = [
         job.model_copy(update={"steps": min(job.steps, 2)})

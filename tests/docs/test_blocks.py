@@ -23,6 +23,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: Languages that are drawn, not run.
 DRAWN = {"mermaid"}
+#: What a worker logs when models change places.
+MOVES = {"model_loaded", "model_evicted"}
 VENV = Path(sys.executable).parents[1]
 
 
@@ -214,6 +216,23 @@ def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_several_models_are_served_as_the_page_says(reader: Reader) -> None:
+    write, up, ask = blocks_of(HOW_TO / "serve-several-models.md")
+    reader.run(write)
+    connection = reader.folder / ".latentq" / "connection.json"
+    with reader.running(up.text.replace("latentq up", f"latentq up --port {free_port()}")):
+        wait_until(connection.exists, timeout_s=100)
+        reader.run(ask, timeout_s=200)  # a worker may take long to be there
+    assert len(list((reader.folder / "pictures").iterdir())) == 2
+    log = (reader.folder / ".latentq" / "logs" / "worker-1.log").read_text()
+    events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert [(e["event"], e["model"]) for e in events if e["event"] in MOVES] == [
+        ("model_loaded", "first"), ("model_evicted", "first"), ("model_loaded", "second"),
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
     train, judge = blocks_of(HOW_TO / "train-the-demo-model.md")
@@ -258,6 +277,7 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
         "keys-and-limits.md",
         "presets-and-sweeps.md",
         "receive-webhooks.md",
+        "serve-several-models.md",
         "start-from-a-picture.md",
         "train-the-demo-model.md",
         "use-a-lora.md",

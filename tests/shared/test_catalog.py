@@ -153,7 +153,7 @@ def test_device_options_are_off_until_an_entry_sets_them(catalog_file: Path) -> 
         ('dtype = "int8"', "models.net.device.dtype: .*'float32', 'bfloat16' or 'float16'"),
         ('attention = "flash"', "models.net.device.attention: .*'fused', 'eager' or 'sliced'"),
         ("compile = 1", "models.net.device.compile"),
-        ("offload = true", "models.net.device.offload: Extra inputs"),
+        ("offload = true", "models.net.device.offload: there is no such field"),
         ('feature_cache = "mag"', "feature_cache is not served: .*each is at a step of its own"),
         ('guider = "slg"', "guider is not served: .*layers that all jobs share"),
     ],

@@ -27,7 +27,9 @@ LEASE_S = 60.0
 
 @pytest.fixture(scope="session")
 def models() -> ModelCache:
-    return ModelCache(Catalog.load(CATALOG), "cpu")
+    models = ModelCache(Catalog.load(CATALOG), "cpu")
+    models.load("demo")
+    return models
 
 
 class Bench:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.presence import Surroundings, WorkerRepository
+from shared.holding import HoldingState, Stock
 from shared.job import NewJob
 from worker.affinity import LEAVE_FOR_S, OVERTAKE_AFTER_S, Affinity
 
@@ -15,8 +16,13 @@ CLASSES = [[f"{model}.{name}" for model in MODELS] for name in ("interactive", "
 QUEUES = [*CLASSES[0], *CLASSES[1]]
 
 
+def states_of(model: str, state: HoldingState) -> dict[str, HoldingState]:
+    return {queue: state for queue in QUEUES if queue[0] == model}
+
+
 def affinity(*warm: str) -> Affinity:
-    return Affinity(CLASSES, lambda: [queue for queue in QUEUES if queue[0] in warm])
+    states = {queue: HoldingState.WARM for queue in QUEUES if queue[0] in warm}
+    return Affinity(CLASSES, lambda: states)
 
 
 def test_warm_models_go_first_urgent_jobs_before_all_others() -> None:
@@ -45,11 +51,45 @@ def test_a_cold_model_is_left_to_those_that_hold_it_warm_for_a_moment() -> None:
 
 
 def test_a_model_is_warm_once_it_is_loaded() -> None:
-    loaded = ["a.interactive", "a.batch"]
-    order = Affinity(CLASSES, lambda: loaded)
+    states = states_of("a", HoldingState.WARM)
+    order = Affinity(CLASSES, lambda: states)
     assert order.arrange(QUEUES)[:2] == ["a.interactive", "a.batch"]
-    loaded += ["c.interactive", "c.batch"]
+    states |= states_of("c", HoldingState.WARMING)
     assert order.arrange(QUEUES)[:4] == ["a.interactive", "c.interactive", "a.batch", "c.batch"]
+
+
+def test_a_model_on_its_way_needs_one_job_and_no_more() -> None:
+    states = states_of("a", HoldingState.WARM)
+    order = Affinity(CLASSES, lambda: states)
+    order.note_taken("c.batch")
+    assert order.arrange(QUEUES) == ["a.interactive", "a.batch", "b.interactive", "b.batch"]
+    late = Surroundings({"c.interactive": OVERTAKE_AFTER_S + 1}, frozenset())
+    for state in (HoldingState.WAITING, HoldingState.LOADING):
+        states |= states_of("c", state)
+        order.learn(late)
+        assert order.arrange(QUEUES) == ["a.interactive", "a.batch", "b.interactive", "b.batch"]
+    assert order.arrange(["c.interactive"]) == ["c.interactive"]
+    states |= states_of("c", HoldingState.WARM)
+    assert order.arrange(QUEUES)[0] == "c.interactive"
+    order.note_taken("c.interactive")
+    assert order.arrange(QUEUES)[:2] == ["a.interactive", "c.interactive"]
+
+
+def test_a_message_that_came_to_nothing_is_forgotten_at_the_next_look_around() -> None:
+    order = affinity("a")
+    order.note_taken("c.batch")
+    assert "c.interactive" not in order.arrange(QUEUES)
+    order.learn(Surroundings({}, frozenset()))
+    assert "c.interactive" in order.arrange(QUEUES)
+
+
+def test_a_model_that_fails_here_is_left_to_those_that_hold_it_warm_however_late() -> None:
+    states = states_of("a", HoldingState.WARM) | states_of("b", HoldingState.FAILED)
+    order = Affinity(CLASSES, lambda: states)
+    order.learn(Surroundings({"b.batch": LEAVE_FOR_S + 1}, frozenset({"b.batch"})))
+    assert "b.batch" not in order.arrange(QUEUES)
+    order.learn(Surroundings({"b.batch": LEAVE_FOR_S + 1}, frozenset()))
+    assert "b.batch" in order.arrange(QUEUES)
 
 
 @given(
@@ -85,7 +125,7 @@ def test_a_worker_sees_what_waits_and_what_others_hold_warm(
         connection.execute(sa.text(f"UPDATE jobs {changes}"))
     for worker, models in (("me", "a"), ("other", "b"), ("dead", "c")):
         warm = [queue for queue in QUEUES if queue[0] in models]
-        workers.beat(worker, device="cpu", queues=QUEUES, slots=1, warm_queues=warm)
+        workers.beat(worker, device="cpu", queues=QUEUES, slots=1, stock=Stock(tuple(warm)))
     with database.begin() as connection:
         silent = "SET heartbeat_at = now() - interval '61 s' WHERE id = 'dead'"
         connection.execute(sa.text(f"UPDATE workers {silent}"))

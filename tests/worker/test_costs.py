@@ -7,7 +7,6 @@ from shared.db.costs import CostRepository
 from shared.db.presence import WorkerRepository
 from shared.db.session import make_engine
 from shared.estimate import CostCell, Stage, Workload
-from worker.affinity import Affinity
 from worker.costs import CostKeeper
 from worker.engine.cost import Cost, CostModel
 from worker.engine.trajectory import DecodeKey, ForwardKey
@@ -86,10 +85,15 @@ def test_what_was_forgotten_is_written_anew(
     keeper = CostKeeper(repository, costs, device="cpu")
     keeper.save()
     keeper.recall("demo")
+    first = written_at(database)
     keeper.forget("demo")
-    assert written_at(database) == {}
+    assert written_at(database) == first
     keeper.save()
-    assert len(written_at(database)) == 2
+    second = written_at(database)
+    assert second.keys() == first.keys()
+    assert not {at for cells in second.values() for at in cells} & {
+        at for cells in first.values() for at in cells
+    }
 
 
 def test_what_no_measurement_gives_stays_away_and_keeps_nothing_else_away(
@@ -110,12 +114,10 @@ def test_a_worker_starts_without_sql() -> None:
 def test_a_worker_saves_what_it_learned_at_its_beats_and_when_it_stops(
     repository: CostRepository, costs: CostModel, database: sa.Engine
 ) -> None:
+    workers = WorkerRepository(database)
     presence = Presence(
-        WorkerRepository(database),
-        worker_id="w",
-        device="cpu",
-        slots=8,
-        affinity=Affinity([["demo.batch"]], list),
+        beat=lambda: workers.beat("w", device="cpu", queues=["demo.batch"], slots=8),
+        leave=lambda: workers.leave("w"),
         save_costs=CostKeeper(repository, costs, device="cpu").save,
     )
     presence.start()

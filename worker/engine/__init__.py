@@ -3,6 +3,7 @@
 from worker.engine.adapters import AdapterCache
 from worker.engine.config import EngineConfig
 from worker.engine.engine import Engine
+from worker.engine.loader import ModelLoader
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import (
     DeviceLost,
@@ -26,6 +27,7 @@ __all__ = [
     "JobResult",
     "JobState",
     "ModelCache",
+    "ModelLoader",
     "SourceImage",
     "Stages",
     "StateMisfit",

@@ -58,7 +58,8 @@ class Decoder:
             JobError: This cannot be.
         """
         try:
-            with self._timings.measure("decode_s"):
+            # Its run may end meanwhile and unpin the model.
+            with self._models.pinned(trajectory.key.model), self._timings.measure("decode_s"):
                 return self._decode(trajectory)
         except Exception as cause:
             self._check_device(cause, trajectory.key.model)

@@ -4,7 +4,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import structlog
@@ -16,6 +16,7 @@ from shared.request import GenerationRequest
 from worker.company import Company
 from worker.engine.adapters import AdapterCache
 from worker.engine.batcher import Batcher
+from worker.engine.calibration import Calibration, Calibrations, CostMemory, calibrate, run_through
 from worker.engine.config import EngineConfig
 from worker.engine.cost import Cost, CostModel
 from worker.engine.decoder import Decoder
@@ -26,9 +27,9 @@ from worker.engine.lane import predict_left_ms
 from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
 from worker.engine.previews import Previewer
-from worker.engine.probe import confirms, probe
 from worker.engine.recorder import Recorder
-from worker.engine.result import EngineStopped, ImageOutput, JobCanceled, JobResult
+from worker.engine.result import EngineStopped, ImageOutput, JobResult
+from worker.engine.roster import Roster
 from worker.engine.run import Run
 from worker.engine.runner import Runner
 from worker.engine.source import SourceImage
@@ -39,6 +40,8 @@ from worker.engine.trajectory import Trajectory, fail_non_finite
 
 #: Finished latents that may wait for the decoder before the step loop waits too.
 DECODE_BACKLOG = 32
+#: How long the end of the engine waits for a load under way, in seconds.
+STOP_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +50,8 @@ class Engine:
     """Advance all jobs together on one device.
 
     Three threads: one encodes prompts and pictures, one owns the batch and steps it, one decodes.
-    A job passes from one to the next and never back. A fourth makes previews of copies.
+    A job passes from one to the next and never back. A fourth loads models, for which jobs wait
+    before the first, and a fifth makes previews of copies.
     """
 
     def __init__(  # noqa: PLR0913 - one for each thing that it works with
@@ -92,19 +96,17 @@ class Engine:
         self._clock = clock
         self._state_interval_s = config.state_interval_s
         self._models = models
-        self._adapters = adapters or AdapterCache({}, "cpu")
+        self._roster = Roster(models, adapters or AdapterCache({}, "cpu"))
         self._previews = Previewer(models, on_preview, clock=clock)
+        self._calibrations = Calibrations(models, self.costs, clock=clock)
         self._on_crash = on_crash
         self._run_ids = itertools.count()
-        self._lock = threading.Lock()
-        # By job: a job that comes back while its old run is being stopped replaces it.
-        self._runs: dict[str, Run] = {}
         # The step thread's own: runs in the batch, and whether no more will come.
         self._stepping: dict[int, Run] = {}
         self._is_closing = False
-        self._refusal: Exception | None = None
+        self._is_stopping = False
         self._to_encode: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
-        self._to_step: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._to_step: queue.SimpleQueue[Run | Calibration | None] = queue.SimpleQueue()
         self._to_decode: queue.Queue[tuple[Run, Trajectory] | None] = queue.Queue(DECODE_BACKLOG)
         self._threads = [
             threading.Thread(target=self._guard, args=stages, name=name, daemon=True)
@@ -114,6 +116,12 @@ class Engine:
                 ("engine-decode", self._run_decoder, lambda: None),
             )
         ]
+        self._loading = threading.Thread(
+            target=self._guard,
+            args=(self._run_loader, lambda: None),
+            name="engine-load",
+            daemon=True,
+        )
 
     def warm_up(self, model_id: str, *, known: Sequence[Cost] = ()) -> bool:
         """Load a model and measure its forwards, before the engine is started.
@@ -125,24 +133,35 @@ class Engine:
             ModelUnavailable: It cannot be loaded.
         """
         with torch.inference_mode():
-            family = self._models.get(model_id)
-            is_known = bool(known) and confirms(family, known, clock=self._clock)
-            self.costs.load(known if is_known else probe(family, clock=self._clock))
-        return is_known
+            family = self._models.load(model_id)
+            return run_through(calibrate(family, self.costs, known, clock=self._clock))
+
+    def recall_from(self, memory: CostMemory) -> None:
+        """Have the costs of models that are loaded from now on start from what is known of them."""
+        self._calibrations.memory = memory
+
+    def warming(self) -> dict[str, float]:
+        """Tell of each model whose costs are being measured how much of that is done."""
+        return self._calibrations.progress()
 
     def start(self) -> None:
         """Begin to take jobs."""
-        for thread in self._threads:
+        for thread in (*self._threads, self._loading):
             thread.start()
         self._previews.start()
 
     def stop(self) -> None:
         """End all jobs and all threads."""
         self.drain()
+        self._is_stopping = True
         self._to_encode.put(None)
         for thread in self._threads:
             thread.join()
         self._previews.stop()
+        self._models.wake()
+        self._loading.join(STOP_S)
+        for run in self._roster.runs():  # their model came when nobody listened any more
+            self._roster.end(run, run.stop)
 
     def submit(
         self,
@@ -177,25 +196,15 @@ class Engine:
             seen=0 if state is None else state.iteration,
         )
         run = Run(next(self._run_ids), job_id, request, tenant, source, state, recorder)
-        with self._lock:
-            if self._refusal is not None:
-                raise self._refusal
-            if (previous := self._runs.get(job_id)) is not None:
-                previous.stop = JobCanceled()
-            self._runs[job_id] = run
-        self._take_adapters(run)
-        with self._lock:  # it ends with the others, or is among those that end
-            if run.stop is None:
-                self._to_encode.put(run)
-                return run.future
-        self._end(run, run.stop)
+        self._roster.add(run)
+        if self._roster.equip(run):
+            # At once, unless the model has to be loaded first.
+            run.model.add_done_callback(lambda _: self._to_encode.put(run))
         return run.future
 
     def cancel(self, job_id: str) -> None:
         """End a job at the next step boundary; one that is not here is none of ours."""
-        with self._lock:
-            if (run := self._runs.get(job_id)) is not None:
-                run.stop = JobCanceled()
+        self._roster.cancel(job_id)
 
     def watch(self, job_id: str, *, for_s: float) -> None:
         """Make previews of a job from now on, also if it comes later; two a second at most.
@@ -209,16 +218,14 @@ class Engine:
 
         Those that need less time than `finish_within_s`, all of them together, are finished.
         """
-        with self._lock:
-            left_ms = {run.id: self._predict_left_ms(run) for run in self._runs.values()}
-        self._refuse(
+        left_ms = {run.id: self._predict_left_ms(run) for run in self._roster.runs()}
+        self._roster.refuse(
             EngineStopped(), spare=choose_to_finish(left_ms, within_ms=1000 * finish_within_s)
         )
 
     def progress(self) -> dict[str, int]:
         """Count the forwards done so far of each job in flight."""
-        with self._lock:
-            return {run.job_id: run.iteration for run in self._runs.values()}
+        return {run.job_id: run.iteration for run in self._roster.runs()}
 
     def step(self) -> list[Trajectory]:
         """Advance one batch by one denoising step; returns the trajectories that ended."""
@@ -226,7 +233,8 @@ class Engine:
         batch = self.batcher.next_batch(now=self._clock())
         if batch is None:
             return []
-        predictions = self.runner.predict(batch)  # guidance applied
+        with self._models.pinned(batch.entries[0].key.model):
+            predictions = self.runner.predict(batch)  # guidance applied
         self._previews.look(batch, predictions, lambda entry: self._stepping[entry.run_id].job_id)
         with self.timings.measure("scheduler_s"):
             for trajectory, prediction in zip(batch, predictions, strict=True):
@@ -234,27 +242,13 @@ class Engine:
             fail_non_finite(batch, predictions)
         return self.batcher.retire(batch, now=self._clock())
 
-    def _take_adapters(self, run: Run) -> None:
-        """Hold what a run needs until its end."""
-        if not run.request.adapters:
-            return
-        try:
-            taken = self._adapters.take(run.request.adapters, is_wanted=lambda: run.stop is None)
-        except Exception as error:
-            run.stop = run.stop or as_job_error(error, "an adapter")
-            return
-        if taken is not None:
-            run.adapters = taken
-            held = {adapter.id for adapter in taken}
-            run.future.add_done_callback(lambda _: self._adapters.release(held))
-
     def _apply_commands(self) -> None:
         """Take in what was encoded, let go what shall stop, and take down what is due."""
         while not self._to_step.empty():
             self._take_in()
         for run in [run for run in self._stepping.values() if run.stop is not None]:
             self._leave_batch(run)
-            self._end(run, run.stopped())
+            self._roster.end(run, run.stopped())
         for run in self._stepping.values():
             if run.recorder.is_due():
                 with self.timings.measure("state_s"):
@@ -266,6 +260,9 @@ class Engine:
         if run is None:
             self._is_closing = True
             return
+        if isinstance(run, Calibration):
+            self._calibrations.add(run)
+            return
         self._stepping[run.id] = run
         run.denoise_at = self._clock()
         for trajectory in run.trajectories:
@@ -274,40 +271,52 @@ class Engine:
             else:
                 self.batcher.add(trajectory, tenant=run.tenant, now=self._clock())
 
+    def _run_loader(self) -> None:
+        """Load what jobs wait for, and have its costs measured between their steps."""
+        while not self._is_stopping:
+            model_id = self._models.load_next(is_over=lambda: self._is_stopping)
+            if model_id is not None:
+                self._to_step.put(self._calibrations.prepare(model_id))
+
     def _run_encoder(self) -> None:
         while (run := self._to_encode.get()) is not None:
             if run.stop is not None:
-                self._end(run, run.stop)
+                self._roster.end(run, run.stop)
                 continue
             run.encode_at = self._clock()
             try:
+                run.spec = run.model.result().family.spec
                 with self.timings.measure("encode_s"):
                     run.trajectories = self._intake.prepare(
                         run.id, run.request, run.source, run.state, adapters=run.adapters
                     )
             except StateMisfit as misfit:
-                self._end(run, misfit)
+                self._roster.end(run, misfit)
             except Exception as error:
                 self.runner.check_device(error, run.request.model)
-                self._end(run, as_job_error(error, "the encoder"))
+                self._roster.end(run, as_job_error(error, "the encoder"))
             else:
                 self._to_step.put(run)
 
     def _run_steps(self) -> None:
         while not self._is_closing or self._stepping:
-            if len(self.batcher) == 0 and not self._is_closing:
+            if len(self.batcher) == 0 and not self._is_closing and not self._calibrations:
                 self._take_in()
             with self.timings.measure("step_s"):
                 ended = self.step()
             for trajectory in ended:
                 self._pass_on(trajectory)
+            if self._calibrations:
+                with self.timings.measure("probe_s"), self._company.together():
+                    self._calibrations.advance()
+        self._calibrations.close()
 
     def _run_decoder(self) -> None:
         while (item := self._to_decode.get()) is not None:
             run, trajectory = item
             if run.stop is not None:
                 if run.is_denoised:  # else it is the step thread's to end
-                    self._end(run, run.stopped())
+                    self._roster.end(run, run.stopped())
             elif not run.future.done():
                 self._decode(run, trajectory)
 
@@ -319,7 +328,7 @@ class Engine:
         if trajectory.error is not None:
             self.runner.check_device(trajectory.error.__cause__, trajectory.key.model)
             self._leave_batch(run)
-            self._end(run, trajectory.error)
+            self._roster.end(run, trajectory.error)
             return
         run.decode_at = self._clock()
         run.num_passed_on += 1
@@ -331,14 +340,13 @@ class Engine:
         try:
             decoded = self._decoder.decode(trajectory)
         except JobError as error:
-            self._end(run, error)
+            self._roster.end(run, error)
             return
         run.outputs.append(
             ImageOutput(trajectory.index, trajectory.seed, decoded.pixels, decoded.tiles)
         )
         if len(run.outputs) == len(run.trajectories):
-            spec = self._models.get(run.request.model).spec
-            self._end(run, run.result(spec, now=self._clock()))
+            self._roster.end(run, run.result(now=self._clock()))
 
     def _leave_batch(self, run: Run) -> None:
         del self._stepping[run.id]
@@ -351,14 +359,6 @@ class Engine:
         # Without trajectories it has not been encoded yet.
         return sum(known) if parts and len(known) == len(parts) else None
 
-    def _refuse(self, reason: Exception, *, spare: Set[int] = frozenset()) -> None:
-        """Take no more jobs, and stop those in flight but the runs to be spared."""
-        with self._lock:
-            self._refusal = self._refusal or reason
-            for run in self._runs.values():
-                if run.id not in spare:
-                    run.stop = run.stop or reason
-
     def _guard(self, stage: Callable[[], None], close_next: Callable[[], None]) -> None:
         """Run a stage to its end; its crash is the end of the engine, and nobody waits in vain."""
         try:
@@ -369,22 +369,8 @@ class Engine:
             # First: whoever leaves at once leaves its jobs to another try elsewhere.
             self._on_crash(cause)
             error = InternalFailure("the engine met an error of its own")
-            self._refuse(error)
-            with self._lock:
-                runs = list(self._runs.values())
-            for run in runs:
-                self._end(run, error)
+            self._roster.refuse(error)
+            for run in self._roster.runs():
+                self._roster.end(run, error)
         finally:
             close_next()
-
-    def _end(self, run: Run, outcome: JobResult | Exception | None) -> None:
-        """Settle a run, once."""
-        with self._lock:
-            if self._runs.get(run.job_id) is run:
-                del self._runs[run.job_id]
-            if run.future.done():
-                return
-            if isinstance(outcome, JobResult):
-                run.future.set_result(outcome)
-            else:
-                run.future.set_exception(outcome)

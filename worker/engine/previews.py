@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.preview_map import PreviewMap
+from shared.catalog import ModelSpec
 from shared.errors import JobError
 from shared.preview import INTERVAL_S, Preview
 from worker.engine.batch import Batch
@@ -155,17 +157,15 @@ class Previewer:
             self._watches[job_id].is_making = False
 
     def _make(self, snapshot: _Snapshot) -> None:
-        family = self._models.get(snapshot.model)
-        if family.preview_map is None:
+        preview_map, spec = self._look_up(snapshot.model)
+        if preview_map is None:
             return
-        clean = predict_clean(snapshot.noisy, snapshot.prediction, snapshot.timestep, family.spec)
+        clean = predict_clean(snapshot.noisy, snapshot.prediction, snapshot.timestep, spec)
         if not np.isfinite(clean).all():
             return  # the job is about to fail for it
         _, height, width = clean.shape
-        factor = family.spec.latent_factor
-        data = encode_preview(
-            family.preview_map.apply(clean), width=factor * width, height=factor * height
-        )
+        size = {"width": spec.latent_factor * width, "height": spec.latent_factor * height}
+        data = encode_preview(preview_map.apply(clean), **size)
         self._on_preview(
             Preview(
                 job_id=snapshot.job_id,
@@ -174,6 +174,12 @@ class Previewer:
                 data=data,
             )
         )
+
+    def _look_up(self, model_id: str) -> tuple[PreviewMap | None, ModelSpec]:
+        """Return what a preview needs of a model, which may leave as soon as it likes."""
+        with self._models.pinned(model_id):
+            family = self._models.get(model_id)
+            return family.preview_map, family.spec
 
 
 def _copy(job_id: str, trajectory: Trajectory, prediction: Tensor) -> _Snapshot:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 import torch
 
@@ -16,7 +16,8 @@ from worker.engine.trajectory import ForwardKey
 ROWS = (1, 2, 4, 8, 16)
 #: Forwards of each; the first of all, which sets the device up, is not counted.
 REPEATS = 3
-#: After this long no further row count is begun, in seconds: a large model is learned at work.
+#: After so much time in forwards no further row count is begun, in seconds: a large model is
+#: learned at work.
 PATIENCE_S = 2.0
 #: A forward that takes so many times longer or shorter than was known contradicts it.
 CONTRADICTION_RATIO = 1.5
@@ -24,8 +25,11 @@ CONTRADICTION_RATIO = 1.5
 
 def probe(
     family: StableDiffusion, *, clock: Callable[[], float], row_counts: Sequence[int] = ROWS
-) -> Iterator[Cost]:
-    """Time forwards of pictures of the model's default size, from few rows to many."""
+) -> Generator[None, None, list[Cost]]:
+    """Time forwards of pictures of the model's default size, from few rows to many.
+
+    Takes one forward for each item, so that others have their turn between them.
+    """
     spec = family.spec
     generator = torch.Generator("cpu").manual_seed(0)
     latents = family.latents(width=spec.width, height=spec.height, generator=generator)
@@ -39,23 +43,31 @@ def probe(
         started = clock()
         family.predict(*inputs)
         synchronize(family.device)
-        return 1000 * (clock() - started)
+        return clock() - started
 
-    begun = clock()
+    costs: list[Cost] = []
     try:
-        time_forward(1)
+        spent_s = time_forward(1)
+        yield
         for rows in row_counts:
-            if rows > spec.max_rows or clock() - begun > PATIENCE_S:
-                return
-            ms = statistics.median(time_forward(rows) for _ in range(REPEATS))
-            yield Cost(key, rows, ms, samples=REPEATS)
+            if rows > spec.max_rows or spent_s > PATIENCE_S:
+                break
+            took_s = []
+            for _ in range(REPEATS):
+                took_s.append(time_forward(rows))
+                yield
+            spent_s += sum(took_s)
+            costs.append(Cost(key, rows, 1000 * statistics.median(took_s), samples=REPEATS))
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         release_memory(error)  # more rows would not fit either
+    return costs
 
 
-def confirms(family: StableDiffusion, known: Iterable[Cost], *, clock: Callable[[], float]) -> bool:
+def confirm(
+    family: StableDiffusion, known: Iterable[Cost], *, clock: Callable[[], float]
+) -> Generator[None, None, bool]:
     """Tell whether a model's forwards still cost what is known of them, by a shorter probe.
 
     It tries the fewest and the most of the probe's row counts. What it cannot compare it does not
@@ -63,7 +75,7 @@ def confirms(family: StableDiffusion, known: Iterable[Cost], *, clock: Callable[
     """
     table = {(cost.key, cost.rows): cost.ms for cost in known}
     most = max(rows for rows in ROWS if rows <= family.spec.max_rows)
-    measured = list(probe(family, clock=clock, row_counts=sorted({ROWS[0], most})))
+    measured = yield from probe(family, clock=clock, row_counts=sorted({ROWS[0], most}))
     return bool(measured) and all(
         table.get((cost.key, cost.rows), math.inf) / CONTRADICTION_RATIO
         <= cost.ms

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine.lora import ActiveAdapter
+from worker.engine.pin import Pin
 from worker.engine.recorder import Recorder
 from worker.engine.result import EngineStopped, ImageOutput, JobResult, Stages
 from worker.engine.source import SourceImage
@@ -26,6 +27,10 @@ class Run:
     state: JobState | None
     recorder: Recorder
     future: "Future[JobResult]" = field(default_factory=Future)
+    #: Its model, as soon as that is warm; pinned until the run ends.
+    model: "Future[Pin]" = field(default_factory=Future)
+    #: What its model is; known once that is warm.
+    spec: ModelSpec = field(init=False, repr=False)
     adapters: tuple[ActiveAdapter, ...] = ()
     trajectories: list[Trajectory] = field(default_factory=list)
     #: Trajectories that went on from the batch to the decoder.
@@ -56,7 +61,7 @@ class Run:
             return EngineStopped(self.recorder.take(self.trajectories))
         return self.stop
 
-    def result(self, spec: ModelSpec, *, now: float) -> JobResult:
+    def result(self, *, now: float) -> JobResult:
         """Sum up a run whose outputs are all there."""
         iterations = self.iteration
         return JobResult(
@@ -64,7 +69,7 @@ class Run:
             iterations=iterations,
             mean_rows=sum(trajectory.row_sum for trajectory in self.trajectories) / iterations,
             exact_rows=self.trajectories[0].exact_rows,
-            device_options=spec.device_options.changed(),
+            device_options=self.spec.device_options.changed(),
             stages=Stages(
                 encode_s=self.denoise_at - self.encode_at,
                 denoise_s=self.decode_at - self.denoise_at,

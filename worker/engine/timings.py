@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-Stage = Literal["forward_s", "scheduler_s", "state_s", "step_s", "encode_s", "decode_s"]
+Stage = Literal["forward_s", "scheduler_s", "state_s", "step_s", "probe_s", "encode_s", "decode_s"]
 
 
 @dataclass(slots=True)
@@ -24,6 +24,8 @@ class TimeAccount:
     state_s: float = 0.0
     #: Whole steps: forwards, samplers, planning and the rest; waiting for work is left out.
     step_s: float = 0.0
+    #: Forwards that measure a newly loaded model, between steps.
+    probe_s: float = 0.0
     #: From a request to its trajectories at their start.
     encode_s: float = 0.0
     #: From latents to pixels.

@@ -18,6 +18,7 @@ from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
 from shared.db.presence import DispatcherRepository, Pace, WorkerRepository
 from shared.errors import ErrorCode
+from shared.holding import Stock
 from shared.job import NewJob
 from shared.webhook import Webhook
 
@@ -169,7 +170,12 @@ def test_a_worker_is_seen_with_its_pace_and_its_jobs(
 ) -> None:
     pace = Pace(rows_per_forward=6.5, iterations_per_s=80, forward_share=0.93, memory_bytes=2**30)
     WorkerRepository(database).beat(
-        "w@host:1", device="cpu x", queues=[QUEUE, "b"], slots=4, warm_queues=[QUEUE], pace=pace
+        "w@host:1",
+        device="cpu x",
+        queues=[QUEUE, "b"],
+        slots=4,
+        stock=Stock(warm_queues=(QUEUE,)),
+        pace=pace,
     )
     leases = LeaseRepository(database, lease_s=60)
     for process in ("w@host:1", "w@host:1", "w@host:2"):

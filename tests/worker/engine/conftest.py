@@ -25,7 +25,7 @@ def models() -> ModelCache:
     """The demo model, warm, on the CPU and in one thread as a worker has it."""
     torch.set_num_threads(1)
     cache = ModelCache(Catalog.load(CATALOG), "cpu")
-    cache.get("demo")
+    cache.load("demo")
     return cache
 
 

@@ -82,7 +82,7 @@ def test_a_sampler_steps_latents_of_another_device(models: ModelCache, sampler: 
 
 @torch.inference_mode()
 def test_a_model_takes_what_lies_on_the_cpu_to_its_device() -> None:
-    family = ModelCache(Catalog.load(CATALOG), "cpu").get("demo")
+    family = ModelCache(Catalog.load(CATALOG), "cpu").load("demo")
     for part in (family._text_encoder, family._unet, family._vae):
         part.to("meta")
     family.device = torch.device("meta")

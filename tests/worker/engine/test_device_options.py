@@ -18,7 +18,7 @@ from shared.errors import ModelUnavailable
 from tests.worker.engine.conftest import request, run_alone
 from tests.worker.engine.faults import files_of, run_together
 from worker.engine import JobResult, ModelCache
-from worker.engine.families.placement import Placement
+from worker.engine.families.placement import Placement, choose_dtype
 
 #: Levels of 255 that a picture may differ by on average from the one without the option: rounding
 #: of the last bits, and of all but 8 or 11 bits of each number.
@@ -67,7 +67,7 @@ def test_an_option_changes_the_last_bits_of_a_picture_and_company_those_of_no_ex
 
 @pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"channels_last": True}], ids=str)
 def test_what_an_option_changes_are_bits(models: ModelCache, options: dict[str, Any]) -> None:
-    family, plain = with_options(**options).get("demo"), models.get("demo")
+    family, plain = with_options(**options).load("demo"), models.get("demo")
     generator = torch.Generator().manual_seed(1)
     with torch.inference_mode():
         latents = plain.latents(width=64, height=64, generator=generator).repeat(2, 1, 1, 1)
@@ -89,7 +89,7 @@ def test_nothing_is_recorded_of_a_model_without_options(models: ModelCache) -> N
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_picture_is_started_from_whatever_the_model_computes_in(dtype: str) -> None:
     special = with_options(dtype=dtype)
-    family = special.get("demo")
+    family = special.load("demo")
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         encoded = family.encode_image(np.zeros((64, 64, 3), np.uint8))
@@ -115,14 +115,16 @@ def test_a_device_that_cannot_do_it_is_refused_with_what_works() -> None:
     ],
 )
 def test_a_decoder_that_leaves_the_range_of_float16_does_not_compute_in_it(
-    dtype: str, force_upcast: bool, expected: torch.dtype
+    tmp_path: Path, dtype: str, force_upcast: bool, expected: torch.dtype
 ) -> None:
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text(json.dumps({"force_upcast": force_upcast}))
     spec = Catalog.load(CATALOG).models["demo"]
     special = dataclasses.replace(
-        spec, device_options=DeviceOptions.model_validate({"dtype": dtype})
+        spec, path=tmp_path, device_options=DeviceOptions.model_validate({"dtype": dtype})
     )
-    placement = Placement(special, torch.device("cpu"))
-    assert placement.decoder_dtype(force_upcast=force_upcast) is expected
+    assert choose_dtype(special, "vae") is expected
+    assert choose_dtype(special, "unet") is getattr(torch, dtype)
 
 
 @pytest.fixture

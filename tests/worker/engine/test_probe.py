@@ -7,8 +7,9 @@ import torch
 from tests.worker.engine.conftest import PATIENCE_S, request
 from tests.worker.engine.faults import allocate_too_much
 from worker.engine import Engine, EngineConfig, ModelCache
+from worker.engine.calibration import run_through
 from worker.engine.cost import Cost
-from worker.engine.probe import CONTRADICTION_RATIO, ROWS, confirms, probe
+from worker.engine.probe import CONTRADICTION_RATIO, ROWS, confirm, probe
 from worker.engine.trajectory import DecodeKey, ForwardKey
 
 
@@ -23,7 +24,7 @@ def ticking(seconds: float) -> Iterator[float]:
 def test_each_row_count_up_to_the_models_limit_is_measured(models: ModelCache) -> None:
     family = models.get("demo")
     clock = ticking(0.001)
-    costs = list(probe(family, clock=lambda: next(clock)))
+    costs = run_through(probe(family, clock=lambda: next(clock)))
     assert [cost.rows for cost in costs] == [n for n in ROWS if n <= family.spec.max_rows]
     assert [cost.ms for cost in costs] == pytest.approx([1.0] * len(costs))
 
@@ -31,7 +32,7 @@ def test_each_row_count_up_to_the_models_limit_is_measured(models: ModelCache) -
 @torch.inference_mode()
 def test_a_slow_model_is_not_probed_for_long(models: ModelCache) -> None:
     clock = ticking(1.5)
-    costs = list(probe(models.get("demo"), clock=lambda: next(clock)))
+    costs = run_through(probe(models.get("demo"), clock=lambda: next(clock)))
     assert len(costs) < 2
 
 
@@ -49,7 +50,8 @@ def test_rows_that_do_not_fit_into_memory_are_left_to_be_found_out_at_work(
 
     monkeypatch.setattr(family, "predict", predict)
     clock = ticking(0.001)
-    assert [cost.rows for cost in probe(family, clock=lambda: next(clock))] == [1, 2, 4]
+    costs = run_through(probe(family, clock=lambda: next(clock)))
+    assert [cost.rows for cost in costs] == [1, 2, 4]
 
 
 def test_what_was_probed_is_what_jobs_of_the_default_size_cost(models: ModelCache) -> None:
@@ -90,7 +92,8 @@ def test_what_is_known_holds_if_a_few_forwards_agree(
 ) -> None:
     clock = ticking(TICK_S)
     costs = known(factor=factor)
-    assert confirms(models.get("demo"), costs, clock=lambda: next(clock)) is holds
+    steps = confirm(models.get("demo"), costs, clock=lambda: next(clock))
+    assert run_through(steps) is holds
 
 
 @torch.inference_mode()
@@ -101,7 +104,8 @@ def test_one_end_that_disagrees_or_is_unknown_is_enough(models: ModelCache) -> N
     shorter = [cost for cost in costs if cost.rows != most]
     for table in (slower, shorter):
         clock = ticking(TICK_S)
-        assert not confirms(models.get("demo"), table, clock=lambda: next(clock))  # noqa: B023
+        steps = confirm(models.get("demo"), table, clock=lambda: next(clock))  # noqa: B023
+        assert not run_through(steps)
 
 
 def test_a_second_start_takes_over_what_holds_and_probes_what_does_not(models: ModelCache) -> None:

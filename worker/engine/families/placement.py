@@ -1,5 +1,6 @@
 """Put the parts of a model on a device, as its catalog entry says."""
 
+import json
 from typing import Any
 
 import torch
@@ -16,6 +17,18 @@ _DTYPES = {
 }
 #: Channels and a head's width in a try-out.
 _WIDTH = 16
+
+
+def choose_dtype(spec: ModelSpec, part: str) -> torch.dtype:
+    """Return what a part of a model computes in.
+
+    Some autoencoders leave the range of float16, and say so.
+    """
+    dtype = _DTYPES[spec.device_options.dtype]
+    if part == "vae" and dtype is torch.float16:
+        config = json.loads((spec.path / part / "config.json").read_text())
+        return torch.float32 if config.get("force_upcast", True) else dtype
+    return dtype
 
 
 class Placement:
@@ -46,8 +59,11 @@ class Placement:
                 "channels_last = false is always served"
             ) from error
 
-    def place(self, part: Any) -> Any:
-        """Move a part to the device, ready for inference."""
+    def place(self, part: Any, dtype: torch.dtype) -> Any:
+        """Move a part to the device as a type, ready for inference."""
+        if dtype is not torch.float32:
+            # diffusers' own warns that it keeps no part in float32; none of these models has one.
+            part = torch.nn.Module.to(part, dtype)
         if self.options.channels_last:
             part = part.to(memory_format=torch.channels_last)
         return part.to(self.device).eval()
@@ -62,10 +78,6 @@ class Placement:
             denoiser.set_attn_processor(AttnProcessor())
         elif self.options.attention is Attention.SLICED:
             denoiser.set_attn_processor(SlicedAttnProcessor(slice_size=1))
-
-    def decoder_dtype(self, *, force_upcast: bool) -> torch.dtype:
-        """Return what an autoencoder computes in: some leave the range of float16, and say so."""
-        return torch.float32 if force_upcast and self.dtype is torch.float16 else self.dtype
 
     def _try_out(self, memory_format: torch.memory_format) -> None:
         functional = torch.nn.functional

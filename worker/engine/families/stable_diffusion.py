@@ -4,9 +4,10 @@ Each function does what diffusers' StableDiffusionPipeline, or the one for image
 inpainting, does at the same place, so that a job alone gives the same bits.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from models.preview_map import load_preview_map
 from shared.catalog import ModelSpec
 from shared.errors import InvalidInput, ModelUnavailable, NonFinite
 from worker.engine.families.compiled import CompiledDenoiser, denoise
-from worker.engine.families.placement import Placement
+from worker.engine.families.placement import Placement, choose_dtype
 from worker.engine.lora import DENOISER, NOTHING, TEXT_ENCODER, ActiveAdapter, Attachment, bind
 from worker.engine.samplers import load_native
 
@@ -34,29 +35,38 @@ LATENTS = torch.float32
 class StableDiffusion:
     """A loaded model: text encoder, denoiser and decoder on one device."""
 
-    def __init__(self, spec: ModelSpec, device: str) -> None:
+    #: The folders of its networks.
+    PARTS: ClassVar = ("text_encoder", "unet", "vae")
+
+    def __init__(
+        self, spec: ModelSpec, device: str, *, on_part: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Load a model; `on_part` hears of each network that is there."""
         self.spec = spec
         self.device = torch.device(device)
         self._placement = Placement(spec, self.device)
+        self._on_part = on_part
         self.scheduler = load_native(spec.path)
         self._tokenizer = CLIPTokenizer.from_pretrained(
             spec.path / "tokenizer", local_files_only=True
         )
-        dtype = self._placement.dtype
-        self._text_encoder = self._load(CLIPTextModel, "text_encoder", dtype)
-        self._unet = self._load(UNet2DConditionModel, "unet", dtype)
+        # It cannot be used by two threads at once: one encodes prompts, one measures.
+        self._tokenizing = threading.Lock()
+        self._text_encoder = self._load(CLIPTextModel, "text_encoder")
+        self._unet = self._load(UNet2DConditionModel, "unet")
         self._placement.set_attention(self._unet)
-        vae = AutoencoderKL.load_config(spec.path / "vae")
-        force_upcast = vae.get("force_upcast", True)
-        self._vae = self._load(
-            AutoencoderKL, "vae", self._placement.decoder_dtype(force_upcast=force_upcast)
-        )
+        self._vae = self._load(AutoencoderKL, "vae")
         #: What previews are colored with; a model without it has none.
         self.preview_map = load_preview_map(spec.path, channels=self._unet.config.in_channels)
         self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor, do_resize=False)
         self._denoise: Callable[[Tensor, Tensor, Tensor], Tensor] = partial(denoise, self._unet)
         if spec.device_options.compile:
             self._compile()
+
+    @property
+    def parts(self) -> tuple[torch.nn.Module, ...]:
+        """Its networks."""
+        return self._text_encoder, self._unet, self._vae
 
     def touch(self) -> None:
         """Have the device do the least that it can.
@@ -81,9 +91,10 @@ class StableDiffusion:
         Raises:
             InvalidInput: The prompt has more tokens than the model takes.
         """
-        tokens = self._tokenizer(
-            prompt, padding="max_length", truncation=False, return_tensors="pt"
-        ).input_ids
+        with self._tokenizing:
+            tokens = self._tokenizer(
+                prompt, padding="max_length", truncation=False, return_tensors="pt"
+            ).input_ids
         if tokens.shape[1] > self._tokenizer.model_max_length:
             raise InvalidInput(
                 f"the prompt has {tokens.shape[1]} tokens, "
@@ -182,12 +193,15 @@ class StableDiffusion:
                 "compile = false is always served"
             ) from error
 
-    def _load(self, cls: Any, part: str, dtype: torch.dtype) -> Any:
+    def _load(self, cls: Any, part: str) -> Any:
         model = cls.from_pretrained(
             self.spec.path / part,
-            dtype=dtype,
+            # Loading another type would make it the default of all threads for a while.
+            dtype=torch.float32,
             use_safetensors=True,
             local_files_only=True,
             low_cpu_mem_usage=False,  # else diffusers asks for a package that it needs for it
         )
-        return self._placement.place(model)
+        model = self._placement.place(model, choose_dtype(self.spec, part))
+        self._on_part(part)
+        return model

@@ -1,0 +1,111 @@
+"""Bring a model from its files onto a device."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import torch
+
+from shared.catalog import ModelSpec
+from shared.errors import HubUnavailable, ModelUnavailable
+from worker.engine.device import free_unused
+from worker.engine.families.placement import choose_dtype
+from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.weights import foresee_bytes, measure_bytes
+
+#: Family names of the catalog and the classes that run them.
+_FAMILIES = {"stable_diffusion": StableDiffusion}
+
+
+class WeightFiles(Protocol):
+    """Where weights come from that may not be on this machine."""
+
+    def are_here(self, spec: ModelSpec) -> bool:
+        """Tell whether a model can be loaded at once."""
+        ...
+
+    def fetch(self, spec: ModelSpec, parts: Iterable[str]) -> None:
+        """Have the weights of a model's parts here."""
+        ...
+
+
+class ModelLoader:
+    """Loads models onto one device; most of it may take long."""
+
+    def __init__(self, device: str, files: WeightFiles | None = None) -> None:
+        """Make one; without `files` it loads from folders alone."""
+        self._device = device
+        self._files = files
+
+    def is_here(self, spec: ModelSpec) -> bool:
+        """Tell whether a model's files are on this machine; returns at once."""
+        return self._files is None or self._files.are_here(spec)
+
+    def fetch(self, spec: ModelSpec) -> None:
+        """Have a model's files on this machine.
+
+        Raises:
+            HubUnavailable: They cannot be fetched.
+        """
+        if self._files is not None:
+            self._files.fetch(spec, _FAMILIES[spec.family].PARTS)
+
+    def foresee(self, spec: ModelSpec) -> int:
+        """Say from its files how many bytes a model will take.
+
+        Raises:
+            OSError: They cannot be read.
+            ValueError: They are not what they should be.
+        """
+        return sum(self._foresee_parts(spec).values())
+
+    def load(self, spec: ModelSpec, report: Callable[[float], None]) -> StableDiffusion:
+        """Load a model; `report` hears which share of it is there, from 0 to 1."""
+        expected = self._foresee_parts(spec)
+        num_loaded = 0
+
+        def count(part: str) -> None:
+            nonlocal num_loaded
+            num_loaded += expected[part]
+            report(num_loaded / sum(expected.values()))
+
+        return _FAMILIES[spec.family](spec, self._device, on_part=count)
+
+    def measure(self, family: StableDiffusion) -> int:
+        """Count the bytes of a loaded model's parameters and buffers."""
+        return measure_bytes(family.parts)
+
+    def tidy(self) -> None:
+        """Let the device have the memory of models that are gone."""
+        free_unused(torch.device(self._device))
+
+    def _foresee_parts(self, spec: ModelSpec) -> dict[str, int]:
+        parts = _FAMILIES[spec.family].PARTS
+        return {part: foresee_bytes(spec.path / part, choose_dtype(spec, part)) for part in parts}
+
+
+class TooLarge(Exception):
+    """A model takes more than the whole budget."""
+
+    def __init__(self, num_bytes: int, budget_bytes: float) -> None:
+        super().__init__(
+            f"it takes {num_bytes:,} bytes and this worker has {budget_bytes:,.0f} for models; "
+            f"a budget of {num_bytes:,} would do"
+        )
+
+
+def explain(spec: ModelSpec, error: Exception) -> str:
+    """Say in a sentence why a model cannot be had; where its files lie is for the log only."""
+    match error:
+        case ModelUnavailable():
+            return error.detail  # it says itself what would work
+        case TooLarge():
+            reason = f": {error}"
+        case torch.OutOfMemoryError():
+            reason = ": the device has too little memory left"
+        case HubUnavailable():
+            reason = ": its files cannot be fetched from the hub"
+        case FileNotFoundError():
+            reason = ": its files are not all there"
+        case _:
+            reason = ""
+    return f"model {spec.id} cannot be loaded{reason}"
