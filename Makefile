@@ -22,7 +22,8 @@ $(INSTALLED): requirements/lock.txt requirements/torch.txt pyproject.toml
 		|| { echo 'LatentQ needs Python 3.11 or newer; set PYTHON=...' >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) \
 		|| { echo 'This Python cannot make virtual environments; install its venv package.' >&2; exit 2; }
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/lock.txt
+	@# The lock is complete but for torch, which some of its packages ask for and which comes next.
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/lock.txt
 	$(BIN)/python -m pip install --quiet -r requirements/torch.txt
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
