@@ -183,6 +183,20 @@ class EngineCollector(Collector):
         yield _count(
             "latentq_model_load_seconds", "Time of loading models", "model", self._models.load_s
         )
+        size = GaugeMetricFamily(
+            "latentq_model_bytes",
+            "Memory of a model's weights, of one that is being loaded too",
+            labels=["model"],
+        )
+        for model, holding in self._models.holdings().items():
+            if holding.num_bytes is not None:
+                size.add_metric([model], holding.num_bytes)
+        yield size
+        yield GaugeMetricFamily(
+            "latentq_model_budget_bytes",
+            "What the weights of all models may take together",
+            value=self._models.budget_bytes,
+        )
 
     def _collect_memory(self) -> Metric:
         memory = GaugeMetricFamily(

@@ -52,6 +52,8 @@ def test_what_ran_is_counted_and_no_word_of_it_shown(bench: Bench, make_job: Mak
     assert read(registry, "latentq_prompt_cache_requests_total", result="hit") == 1
     assert read(registry, "latentq_model_loaded", **rows) == 1
     assert read(registry, "latentq_model_loads_total", **rows) == 1
+    assert read(registry, "latentq_model_bytes", **rows) == bench.engine._models.used_bytes > 0
+    assert read(registry, "latentq_model_budget_bytes") == bench.engine._models.budget_bytes
     for stage in ("forward", "scheduler", "encode", "decode"):
         assert read(registry, "latentq_engine_seconds_total", stage=stage)
     (cap,) = (family for family in registry.collect() if family.name == "latentq_row_cap")
