@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import httpx
+import torch
 
 import worker.main
 from bench.cluster import Cluster
@@ -43,6 +44,8 @@ def measure_overhead(cluster: Cluster, spec: ModelSpec, *, rounds: int) -> Overh
     """
     cluster.start(WORKER, program=partial(worker.main.main, name=WORKER))
     cluster.wait_until_ready(WORKER)
+    # As the worker has it: what a second thread gains or costs is none of the system's doing.
+    torch.set_num_threads(1)
     stock = StockPipeline(spec)
     measured = Overhead([], [])
     # Prompts differ, so that neither side has encoded one before.

@@ -24,8 +24,13 @@ def system(shared_system: System) -> Iterator[System]:
     shared_system.finish()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give scenarios time: the first one waits until all processes have loaded what they need."""
+    """Give scenarios time: the first one waits until all processes have loaded what they need.
+
+    The campaign goes first of all: begun last, it would keep the other process of the tests idle.
+    """
+    items.sort(key=lambda item: item.path.name != "test_campaign.py")
     for item in items:
         if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))

@@ -10,6 +10,7 @@ from shared.errors import HubUnavailable, ModelUnavailable
 from worker.engine.device import free_unused
 from worker.engine.families.placement import choose_dtype
 from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.fault import is_out_of_memory
 from worker.engine.weights import foresee_bytes, measure_bytes
 
 #: Family names of the catalog and the classes that run them.
@@ -100,7 +101,7 @@ def explain(spec: ModelSpec, error: Exception) -> str:
             return error.detail  # it says itself what would work
         case TooLarge():
             reason = f": {error}"
-        case torch.OutOfMemoryError():
+        case _ if is_out_of_memory(error):
             reason = ": the device has too little memory left"
         case HubUnavailable():
             reason = ": its files cannot be fetched from the hub"
