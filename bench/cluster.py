@@ -31,6 +31,7 @@ from cli.standalone.state import choose_port
 from shared.db.keys import KeyRepository, mint_key
 from shared.db.migrate import upgrade
 from shared.db.session import make_engine
+from shared.storage import ObjectStore
 
 HOST = "127.0.0.1"
 TENANT = "cluster"
@@ -207,6 +208,18 @@ class Cluster:
 def warm_up() -> None:
     """Have the process that all others are forked off load what they need, in the background."""
     forkserver.ensure_running()
+
+
+def open_store(servers: Servers, *, endpoint: str | None = None) -> ObjectStore:
+    """Open the bucket of servers, past everything that serves it, or by another way."""
+    return ObjectStore(
+        endpoint=endpoint or servers.s3_endpoint,
+        public_endpoint=None,
+        region="us-east-1",
+        bucket=servers.s3_bucket,
+        access_key=servers.s3_access_key,
+        secret_key=servers.s3_secret_key,
+    )
 
 
 def wait_until(condition: Callable[[], T], *, timeout_s: float) -> T:

@@ -20,7 +20,7 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from bench.checkpoint_cost import RUN_S, RUN_S_QUICK, SLOTS, CheckpointCost, measure_cost
-from bench.cluster import TENANT, Cluster, wait_until
+from bench.cluster import TENANT, Cluster, open_store, wait_until
 from bench.frozen_redis import SUBMISSIONS, Submissions, compare_submissions, p99
 from bench.gate import Gate
 from bench.repeated_work import CHECKPOINT_S, Repetition, measure_repetition
@@ -32,7 +32,6 @@ from latentq_client import Client
 from shared.db.jobs import JobRepository
 from shared.db.session import make_engine
 from shared.job import Job, JobStatus
-from shared.storage import ObjectStore
 
 QUESTION = (
     "How long is a job held up when something fails, and how much work is repeated? Real "
@@ -269,19 +268,8 @@ def _measure_in(folder: Path, num_trials: int, *, quick: bool) -> Findings:
                 cluster, WORKERS, folder, step_s=STEP_S, num_trials=num_trials
             )
         # Nothing else runs any more.
-        cost = measure_cost(_connect(servers), run_s=RUN_S_QUICK if quick else RUN_S)
+        cost = measure_cost(open_store(servers), run_s=RUN_S_QUICK if quick else RUN_S)
         return Findings(figures, submissions, repetitions, cost)
-
-
-def _connect(servers: Servers) -> ObjectStore:
-    return ObjectStore(
-        endpoint=servers.s3_endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
-    )
 
 
 def _table_of(figures: Mapping[str, Figure], num_trials: int) -> Table:

@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx
 import sqlalchemy as sa
 
-from bench.cluster import TENANT, Cluster, Program, wait_until, warm_up
+from bench.cluster import TENANT, Cluster, Program, open_store, wait_until, warm_up
 from cli.standalone.child import Child
 from cli.standalone.servers import Servers
 from cli.standalone.state import DataDir
@@ -26,7 +26,6 @@ from shared.db.session import make_engine
 from shared.job import Job, JobStatus, NewJob, PresetRef
 from shared.queue import JobQueue
 from shared.request import GenerationRequest
-from shared.storage import ObjectStore
 from shared.webhook import Webhook
 from tests.chaos.evidence import fetch_file, read_history, sample_queue
 from tests.chaos.history import History, QueueSample, check
@@ -92,7 +91,7 @@ class System:
         self.database = make_engine(servers.database_url)
         self.jobs = JobRepository(self.database)
         self.queue = JobQueue(servers.redis_url)
-        self.store = _connect(servers)
+        self.store = open_store(servers)
         self.accepted: list[str] = []
         self.samples: list[QueueSample] = []
         self._seeds = iter(range(1, 1_000_000))
@@ -336,14 +335,3 @@ def _signal(child: Child, number: signal.Signals) -> None:
 
 def _redirect(url: str, proxy: Proxy) -> str:
     return str(httpx.URL(url).copy_with(port=proxy.port))
-
-
-def _connect(servers: Servers) -> ObjectStore:
-    return ObjectStore(
-        endpoint=servers.s3_endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
-    )

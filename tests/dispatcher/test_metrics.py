@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
 
+from bench.cluster import open_store
 from cli.standalone.servers import Servers
 from dispatcher.checks import CHECKS
 from dispatcher.metrics import StateGauges
@@ -19,22 +20,10 @@ from shared.db.presence import DispatcherRepository, WorkerRepository
 from shared.db.session import make_engine
 from shared.job import NewJob
 from shared.queue import JobQueue
-from shared.storage import ObjectStore
 
 NewJobs = Callable[..., NewJob]
 NOBODY = "127.0.0.1:1"
 STATES = ("held", "waiting", "announced", "running")
-
-
-def make_store(servers: Servers, endpoint: str) -> ObjectStore:
-    return ObjectStore(
-        endpoint=endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
-    )
 
 
 @pytest.fixture
@@ -42,7 +31,7 @@ def observer(database: sa.Engine, servers: Servers) -> Observer:
     return Observer(
         database,
         JobQueue(servers.redis_url),
-        make_store(servers, servers.s3_endpoint),
+        open_store(servers, endpoint=servers.s3_endpoint),
         Catalog.load(CATALOG),
         now=lambda: datetime.now(UTC) + timedelta(hours=1),
     )
@@ -132,7 +121,7 @@ def test_stores_that_are_away_are_seen_to_be(servers: Servers) -> None:
     observer = Observer(
         engine,
         JobQueue(f"redis://{NOBODY}/0"),
-        make_store(servers, f"http://{NOBODY}"),
+        open_store(servers, endpoint=f"http://{NOBODY}"),
         Catalog.load(CATALOG),
     )
     situation = observer.look()
@@ -146,7 +135,7 @@ def test_a_schema_that_is_not_there_is_seen_as_missing(servers: Servers) -> None
     observer = Observer(
         engine,
         JobQueue(servers.redis_url),
-        make_store(servers, servers.s3_endpoint),
+        open_store(servers, endpoint=servers.s3_endpoint),
         Catalog.load(CATALOG),
     )
     found = observer.look().database

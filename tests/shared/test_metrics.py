@@ -5,22 +5,11 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
+from bench.cluster import open_store
 from cli.standalone.servers import Servers
 from shared.errors import ConfigurationError, NotFound, StorageUnavailable
 from shared.metrics import StoreLatency, new_registry, serve_metrics
-from shared.storage import ObjectStore
 from tests.fixtures.stack import free_port
-
-
-def make_store(servers: Servers, endpoint: str) -> ObjectStore:
-    return ObjectStore(
-        endpoint=endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
-    )
 
 
 def test_a_process_shows_itself_until_its_port_is_taken() -> None:
@@ -52,7 +41,7 @@ def test_calls_of_a_store_are_timed_by_what_they_do(servers: Servers) -> None:
     registry = CollectorRegistry()
     latency = StoreLatency(registry)
     store, away = (
-        make_store(servers, endpoint)
+        open_store(servers, endpoint=endpoint)
         for endpoint in (servers.s3_endpoint, f"http://127.0.0.1:{free_port()}")
     )
     latency.watch_store(store)
