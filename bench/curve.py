@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from worker.engine.conditioning import repeat
 from worker.engine.device import synchronize
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.family import Family
 
 #: Any training timestep costs the same.
 TIMESTEP = 500.0
@@ -32,27 +33,24 @@ class BatchCurve:
 
 
 def measure_curve(
-    family: StableDiffusion,
+    family: Family,
     sizes: Sequence[int],
     *,
     repeats: int,
     clock: Callable[[], float] = time.thread_time,
 ) -> BatchCurve:
     """Time forwards of each size by turns, from an idle device to its end; takes the medians."""
-    spec = family.spec
-    generator = torch.Generator().manual_seed(0)
     samples: dict[int, list[float]] = {size: [] for size in sizes}
     with torch.inference_mode():
-        embeds = family.encode("a red star")
-        noise = family.latents(width=spec.width, height=spec.height, generator=generator)
-        for repeat in range(repeats + 1):
+        noise, conditioning = family.example()
+        for turn in range(repeats + 1):
             for size in sizes:
-                latents, timesteps = noise.repeat(size, 1, 1, 1), torch.full((size,), TIMESTEP)
-                prompt_embeds = embeds.repeat(size, 1, 1)
+                latents, timesteps = torch.cat([noise] * size), torch.full((size,), TIMESTEP)
+                rows = repeat(conditioning, size)
                 synchronize(family.device)
                 start = clock()
-                family.predict(latents, timesteps, prompt_embeds)
+                family.predict(latents, timesteps, rows)
                 synchronize(family.device)
-                if repeat > 0:  # the first of a size sets its kernels up
+                if turn > 0:  # the first of a size sets its kernels up
                     samples[size].append(clock() - start)
     return BatchCurve({size: statistics.median(times) for size, times in samples.items()})

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor
 
 import worker.main
 from shared.catalog import ModelSpec
+from shared.request import GenerationRequest
 from worker.engine import loader
+from worker.engine.conditioning import Condition, Conditioning
 from worker.engine.lora import NOTHING, ActiveAdapter, Attachment
 from worker.engine.samplers import load_native
 
@@ -66,17 +68,33 @@ class SimulatedModel:
         """Say that nothing is added: there are no layers to add it to."""
         return NOTHING
 
-    def encode(self, _prompt: str) -> Tensor:
-        """Return [1, T, D]."""
-        return torch.zeros(PROMPT_SHAPE)
+    def conditions(self, request: GenerationRequest) -> tuple[Condition, ...]:
+        """Say that guidance takes two rows."""
+        return (request.negative_prompt,) * request.is_guided + (request.prompt,)
 
-    def latents(self, *, width: int, height: int, generator: torch.Generator) -> Tensor:
+    def encode(self, _condition: Condition) -> Conditioning:
+        """Return [1, T, D]."""
+        return {"prompt": torch.zeros(PROMPT_SHAPE)}
+
+    def schedule_arguments(self, _request: GenerationRequest) -> dict[str, Any]:
+        """Say nothing more."""
+        return {}
+
+    def latents(self, request: GenerationRequest, generator: torch.Generator) -> Tensor:
         """Draw one number and fill [1, C, h, w] with it."""
+        return self._noise(request.width, request.height, generator)
+
+    def example(self) -> tuple[Tensor, Conditioning]:
+        """Make the inputs of one row."""
+        noise = self._noise(self.spec.width, self.spec.height, torch.Generator().manual_seed(0))
+        return noise, self.encode("")
+
+    def _noise(self, width: int, height: int, generator: torch.Generator) -> Tensor:
         factor = self.spec.latent_factor
         level = torch.randn((1, 1, 1, 1), generator=generator)
         return level.expand(1, NUM_CHANNELS, height // factor, width // factor).contiguous()
 
-    def predict(self, latents: Tensor, _timesteps: Tensor, _prompt_embeds: Tensor) -> Tensor:
+    def predict(self, latents: Tensor, _timesteps: Tensor, _conditioning: Conditioning) -> Tensor:
         """Take the time of a forward; predicts no noise. [B, C, h, w]"""
         time.sleep(self._step_s)
         if self._tally is not None:

@@ -17,6 +17,7 @@ from shared.request import GenerationRequest
 from shared.vocab import Determinism, OutputFormat, Sampler, Schedule
 from worker.artifact import encode_image
 from worker.engine import Engine, EngineConfig, JobResult, ModelCache
+from worker.engine.conditioning import Conditioning
 
 SEED = 7
 #: Fast jobs that come in between.
@@ -111,9 +112,9 @@ def run_scenario(
     rows: Counter[int] = Counter()
     predict = family.predict
 
-    def count_rows(latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
+    def count_rows(latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         rows[len(latents)] += 1
-        return predict(latents, timesteps, prompt_embeds)
+        return predict(latents, timesteps, conditioning)
 
     family.predict = count_rows  # type: ignore[method-assign]
     try:

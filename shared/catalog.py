@@ -3,12 +3,10 @@
 Which of them are loaded is a fact of a worker, not of the catalog.
 """
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,24 +15,9 @@ from shared.catalog_entry import MODEL_ID, CatalogFile, ModelEntry, PresetValues
 from shared.device_options import DeviceOptions
 from shared.errors import ConfigurationError, HubUnavailable
 from shared.hub import Hub
+from shared.model_folder import ModelFacts, read_folder
 from shared.schedule import TrainingSchedule
 from shared.vocab import Medium, PredictionType, Process
-
-#: `_class_name` of a model_index.json, and the family of ours that runs it.
-FAMILIES = {"StableDiffusionPipeline": "stable_diffusion"}
-#: What the models of a family make.
-MEDIA = {"stable_diffusion": Medium.IMAGE}
-#: Scheduler classes that a folder names if its model is none of the usual diffusion.
-_PROCESSES = {
-    "FlowMatchEulerDiscreteScheduler": Process.FLOW,
-    "FlowMatchHeunDiscreteScheduler": Process.FLOW,
-    "EDMDPMSolverMultistepScheduler": Process.EDM,
-    "EDMEulerScheduler": Process.EDM,
-}
-#: Scheduler classes that a folder names if its model was distilled for them.
-_CONSISTENCY_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
-#: Steps of the teacher that a model was distilled from, as diffusers has it.
-DEFAULT_TEACHER_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -62,8 +45,11 @@ class ModelSpec:
     height: int
     max_width: int
     max_height: int
-    #: Tokens the text encoder takes, start and end marks included.
+    #: Tokens the text encoder takes, start and end marks included; 0 without one.
     max_tokens: int
+    #: What a class-conditional model is told instead of a prompt: numbers by their names; None for
+    #: others.
+    labels: Mapping[str, int] | None
     exact_rows: int
     max_rows: int
     device_options: DeviceOptions
@@ -120,42 +106,29 @@ class Catalog:
 def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None) -> ModelSpec:
     folder = _find_folder(model_id, entry, root=root, hub=hub)
     try:
-        pipeline = _read_json(folder / "model_index.json")["_class_name"]
-        family = _find_family(model_id, pipeline, entry)
-        scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
-        vae = _read_json(folder / "vae" / "config.json")
-        unet = _read_json(folder / "unet" / "config.json")
-        _check_channels(model_id, unet=unet, vae=vae)
-        text_encoder = _read_json(folder / "text_encoder" / "config.json")
-        _check_process(model_id, pipeline, scheduler)
-        training = _read_training(model_id, scheduler)
-        if unet.get("time_cond_proj_dim") is not None:
-            raise ConfigurationError(
-                f"model {model_id}: a denoiser that is told its guidance (time_cond_proj_dim) "
-                "is not served; distilled models without that are"
-            )
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        side = unet["sample_size"] * factor
-        _check_sizes(model_id, entry, factor=factor, side=side)
+        facts = read_folder(model_id, folder)
+        _check_family(model_id, facts, entry)
+        _check_sizes(model_id, entry, facts)
         return ModelSpec(
             id=model_id,
             path=folder,
             repo=entry.repo,
             description=entry.description,
             revision=entry.revision,
-            family=family,
-            medium=entry.medium,
-            process=Process.DIFFUSION,
-            prediction_type=PredictionType(scheduler["prediction_type"]),
-            training=training,
-            is_distilled=entry.distilled or scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
-            teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
-            latent_factor=factor,
-            width=entry.width or side,
-            height=entry.height or side,
+            family=facts.family,
+            medium=facts.medium,
+            process=facts.process,
+            prediction_type=facts.prediction_type,
+            training=facts.training,
+            is_distilled=entry.distilled or facts.is_distilled,
+            teacher_steps=facts.teacher_steps,
+            latent_factor=facts.latent_factor,
+            width=entry.width or facts.side,
+            height=entry.height or facts.side,
             max_width=entry.max_width,
             max_height=entry.max_height,
-            max_tokens=text_encoder["max_position_embeddings"],
+            max_tokens=facts.max_tokens,
+            labels=facts.labels,
             exact_rows=entry.exact_rows,
             max_rows=max(entry.max_rows, entry.exact_rows),
             device_options=entry.device,
@@ -176,29 +149,24 @@ def _find_folder(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | Non
         raise ConfigurationError(f"model {model_id}: {error.detail}") from error
 
 
-def _find_family(model_id: str, pipeline: str, entry: ModelEntry) -> str:
-    if pipeline not in FAMILIES:
-        raise ConfigurationError(
-            f"model {model_id}: {pipeline} is not served; {', '.join(FAMILIES)} is"
-        )
-    family = FAMILIES[pipeline]
-    if entry.family not in (None, family):
+def _check_family(model_id: str, facts: ModelFacts, entry: ModelEntry) -> None:
+    if entry.family not in (None, facts.family):
         raise ConfigurationError(
             f"model {model_id}: family is {entry.family!r}, but its files are those of a "
-            f"{pipeline}; {family!r} runs it, and family may be left out"
+            f"{facts.pipeline}; {facts.family!r} runs it, and family may be left out"
         )
-    if entry.medium is not MEDIA[family]:
+    if entry.medium not in (None, facts.medium):
         raise ConfigurationError(
-            f"model {model_id}: medium is {entry.medium.value!r}, but {family} models make "
-            f"{MEDIA[family].value!r}"
+            f"model {model_id}: medium is {entry.medium.value!r}, but {facts.family} models make "
+            f"{facts.medium.value!r}; medium may be left out"
         )
-    return family
 
 
-def _check_sizes(model_id: str, entry: ModelEntry, *, factor: int, side: int) -> None:
+def _check_sizes(model_id: str, entry: ModelEntry, facts: ModelFacts) -> None:
     """See that a picture of the default size can be asked for."""
+    factor = facts.latent_factor
     for name in ("width", "height"):
-        default, most = getattr(entry, name) or side, getattr(entry, f"max_{name}")
+        default, most = getattr(entry, name) or facts.side, getattr(entry, f"max_{name}")
         if default % factor:
             raise ConfigurationError(
                 f"model {model_id}: {name} {default} is no multiple of {factor}, the pixels of "
@@ -209,54 +177,6 @@ def _check_sizes(model_id: str, entry: ModelEntry, *, factor: int, side: int) ->
                 f"model {model_id}: max_{name} {most} is below the {default} pixels that it was "
                 f"made for; raise it, or give a smaller {name}"
             )
-
-
-def _check_process(model_id: str, pipeline: str, scheduler: Mapping[str, Any]) -> None:
-    process = _PROCESSES.get(scheduler["_class_name"], Process.DIFFUSION)
-    if scheduler.get("prediction_type") == PredictionType.FLOW:
-        process = Process.FLOW
-    if process is not Process.DIFFUSION:
-        raise ConfigurationError(
-            f"model {model_id}: its scheduler is one of {process} models; "
-            f"a {pipeline} is served with those of {Process.DIFFUSION}"
-        )
-
-
-def _check_channels(model_id: str, *, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
-    if unet["in_channels"] != vae["latent_channels"]:
-        raise ConfigurationError(
-            f"model {model_id}: its denoiser takes {unet['in_channels']} channels and latents have "
-            f"{vae['latent_channels']}; denoisers made for inpainting are not served, "
-            "the others take masks"
-        )
-
-
-def _read_training(model_id: str, scheduler: Mapping[str, Any]) -> TrainingSchedule:
-    is_zero_snr = bool(scheduler.get("rescale_betas_zero_snr"))
-    if is_zero_snr and scheduler["prediction_type"] == PredictionType.EPSILON:
-        raise ConfigurationError(
-            f"model {model_id}: where there is no signal (rescale_betas_zero_snr) a prediction of "
-            "the noise says nothing; models that predict the sample or v are served"
-        )
-    training = TrainingSchedule(
-        num_train_timesteps=scheduler["num_train_timesteps"],
-        beta_start=scheduler["beta_start"],
-        beta_end=scheduler["beta_end"],
-        beta_schedule=scheduler["beta_schedule"],
-        zero_terminal_snr=is_zero_snr,
-    )
-    # An unknown training schedule shows here.
-    if training.log_sigmas[-2] >= training.log_sigmas[-1]:
-        raise ConfigurationError(
-            f"model {model_id}: with {training.num_train_timesteps} training timesteps the last "
-            "but one has less signal than diffusers leaves at zero (rescale_betas_zero_snr)"
-        )
-    return training
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def _first_line(error: Exception) -> str:

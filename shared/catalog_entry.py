@@ -51,7 +51,9 @@ class ModelEntry(BaseModel):
     family: str | None = Field(
         default=None, description="What runs it; read from its files unless it is said here."
     )
-    medium: Medium = Field(default=Medium.IMAGE, description="What it makes.")
+    medium: Medium | None = Field(
+        default=None, description="What it makes; read from its files unless it is said here."
+    )
     distilled: bool = Field(
         default=False,
         description="Distilled for consistency sampling, though its scheduler does not say so.",

@@ -13,7 +13,7 @@ from shared.curve import Curve, cap_rows
 from shared.request import GenerationRequest
 from shared.vocab import Determinism
 
-_WORKLOAD = re.compile(r"([a-z]+)/([0-9]{1,6}(?:x[0-9]{1,6}){3})/([0-9]{1,6})(?:/([1-9]))?")
+_WORKLOAD = re.compile(r"([a-z]+)/([0-9]{1,6}(?:x[0-9]{1,6}){2,3})/([0-9]{1,6})(?:/([1-9]))?")
 #: A measurement above this was of a process that slept, in milliseconds.
 MAX_MS = 3_600_000.0
 

@@ -31,9 +31,11 @@ class TrainingSchedule:
     """How noise grew while the model was trained: a fact of the model, never changed by a job."""
 
     num_train_timesteps: int
-    beta_start: float
-    beta_end: float
-    beta_schedule: str
+    #: None where the levels are the own ones of diffusers' scheduler, as those of flow and EDM
+    #: models are.
+    beta_schedule: str | None = None
+    beta_start: float = 0.0
+    beta_end: float = 0.0
     #: Whether it was rescaled to end without any signal.
     zero_terminal_snr: bool = False
 

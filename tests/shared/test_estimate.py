@@ -195,7 +195,7 @@ def test_a_workload_reads_back_from_its_text(
         "",
         "forward",
         "forward/1x4x8x8",
-        "forward/4x8x8/77",
+        "forward/4x8/77",
         "encode/1x4x8x8/77",
         "forward/1x4x8x-8/77",
         "forward/1x4x8x8/77/",

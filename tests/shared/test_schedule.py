@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from shared.schedule import TrainingSchedule, max_distinct_steps, sigmas_of, timesteps_of
 from shared.vocab import Schedule
 
-SCALED_LINEAR = TrainingSchedule(1000, 0.00085, 0.012, "scaled_linear")
+SCALED_LINEAR = TrainingSchedule(1000, "scaled_linear", 0.00085, 0.012)
 TRAININGS = [
     SCALED_LINEAR,
-    TrainingSchedule(1000, 0.0001, 0.02, "linear"),
-    TrainingSchedule(1000, 0.0001, 0.02, "squaredcos_cap_v2"),
-    TrainingSchedule(50, 0.001, 0.1, "linear"),
+    TrainingSchedule(1000, "linear", 0.0001, 0.02),
+    TrainingSchedule(1000, "squaredcos_cap_v2", 0.0001, 0.02),
+    TrainingSchedule(50, "linear", 0.001, 0.1),
 ]
 PLACED = [Schedule.KARRAS, Schedule.LINEAR, Schedule.COSINE]
 

@@ -1,6 +1,7 @@
 """What a worker shows of what it did."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def test_forwards_without_memory_are_counted_and_lower_the_cap(
     family, registry = models.get("demo"), CollectorRegistry()
     predict = family.predict
 
-    def predict_few(latents: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+    def predict_few(latents: torch.Tensor, *inputs: Any) -> torch.Tensor:
         if len(latents) > 2:
             allocate_too_much()
         return predict(latents, *inputs)

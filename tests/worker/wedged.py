@@ -3,6 +3,7 @@
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ FAULT = Path(sys.argv[1])
 _predict, _touch = StableDiffusion.predict, StableDiffusion.touch
 
 
-def predict(self: StableDiffusion, *inputs: torch.Tensor) -> torch.Tensor:
+def predict(self: StableDiffusion, *inputs: Any) -> torch.Tensor:
     fault = FAULT.read_text() if FAULT.exists() else ""
     if fault == "stall":
         threading.Event().wait()

@@ -9,7 +9,7 @@ import structlog
 import torch
 
 from worker.engine.cost import Cost, CostModel
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.family import Family
 from worker.engine.model_cache import ModelCache
 from worker.engine.probe import REPEATS, ROWS, confirm, probe
 
@@ -31,7 +31,7 @@ class CostMemory(Protocol):
 
 
 def calibrate(
-    family: StableDiffusion,
+    family: Family,
     costs: CostModel,
     known: Sequence[Cost],
     *,

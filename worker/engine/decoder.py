@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shared.errors import JobError, OutOfMemory
 from worker.company import Company
 from worker.engine.cost import CostModel
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.family import Family
 from worker.engine.fault import as_job_error, call_with_room, is_out_of_memory, release_memory
 from worker.engine.fitting import Size, advise_size
 from worker.engine.model_cache import ModelCache
@@ -82,7 +82,7 @@ class Decoder:
         with self._company.alone():
             return self._decode_tiled(family, trajectory)
 
-    def _decode_tiled(self, family: StableDiffusion, trajectory: Trajectory) -> Decoded:
+    def _decode_tiled(self, family: Family, trajectory: Trajectory) -> Decoded:
         is_exact = trajectory.exact_rows is not None
         tilings = () if is_exact else TILINGS
         for tiles in tilings:
@@ -94,7 +94,7 @@ class Decoder:
                 release_memory(error)
         raise self._explain(family, trajectory, tilings[-1] if tilings else 1)
 
-    def _explain(self, family: StableDiffusion, trajectory: Trajectory, tiles: int) -> JobError:
+    def _explain(self, family: Family, trajectory: Trajectory, tiles: int) -> JobError:
         channels = trajectory.latents.shape[1]
 
         def call(size: Size) -> None:

@@ -13,7 +13,8 @@ from shared.errors import OutOfMemory
 from shared.request import GenerationRequest
 from shared.vocab import Determinism
 from worker.company import Company
-from worker.engine.families.stable_diffusion import LatentDistribution, StableDiffusion
+from worker.engine.conditioning import Condition, Conditioning, shapes_of
+from worker.engine.families.family import Family, LatentDistribution
 from worker.engine.fault import call_with_room, is_out_of_memory, release_memory
 from worker.engine.fitting import Size, advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
@@ -31,7 +32,8 @@ from worker.engine.trajectory import BatchKey, Trajectory
 class _Encoded:
     """What all outputs of a job have in common."""
 
-    prompt_embeds: Tensor  # [R, T, D]
+    #: Of each row.
+    conditionings: tuple[Conditioning, ...]
     image: LatentDistribution | None
     mask: Tensor | None  # [1, 1, h, w]
     #: Ids and weights of adapters, and what they add to the denoiser.
@@ -63,7 +65,7 @@ class Intake:
         self._tally = tally or Tally()
         self._samplers = SamplerBook()
         self._prompt_cache_size = prompt_cache_size
-        self._prompts: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._prompts: OrderedDict[Hashable, Conditioning] = OrderedDict()
 
     def prepare(
         self,
@@ -81,12 +83,12 @@ class Intake:
             StateMisfit: The state is none of this job's, here.
         """
         family = self._models.get(request.model)
-        prompts = (
-            [request.negative_prompt, request.prompt] if request.is_guided else [request.prompt]
-        )
         mask = None if source is None else source.mask
         encoded = _Encoded(
-            prompt_embeds=torch.cat([self._encode(family, prompt, adapters) for prompt in prompts]),
+            conditionings=tuple(
+                self._encode(family, condition, adapters)
+                for condition in family.conditions(request)
+            ),
             image=None if source is None else self._encode_image(family, source),
             mask=None if mask is None else family.encode_mask(mask),
             adapter_weights=tuple((adapter.id, adapter.weight) for adapter in adapters),
@@ -102,7 +104,7 @@ class Intake:
 
     def _start(
         self,
-        family: StableDiffusion,
+        family: Family,
         run_id: int,
         index: int,
         request: GenerationRequest,
@@ -112,10 +114,15 @@ class Intake:
         # On the CPU always: a seed gives the same noise whatever device the model is on.
         generator = torch.Generator("cpu").manual_seed(request.seeds[index])
         scheduler = self._samplers.start(
-            spec, family.scheduler, request.sampler, request.schedule, request.steps
+            spec,
+            family.scheduler,
+            request.sampler,
+            request.schedule,
+            request.steps,
+            **family.schedule_arguments(request),
         )
         if encoded.image is None:
-            noise = family.latents(width=request.width, height=request.height, generator=generator)
+            noise = family.latents(request, generator)
             start = _Start(scale_noise(scheduler, noise))
         else:
             start = _start_from_image(family, request, encoded, scheduler, generator)
@@ -127,13 +134,13 @@ class Intake:
             key=BatchKey(
                 spec.id,
                 tuple(start.latents.shape),
-                encoded.prompt_embeds.shape[1],
+                shapes_of(encoded.conditionings[0]),
                 encoded.adapter_weights,
             ),
             scheduler=scheduler,
             generator=generator,
             latents=start.latents,
-            prompt_embeds=encoded.prompt_embeds,
+            conditionings=encoded.conditionings,
             guidance_scale=request.guidance,
             guidance_rescale=request.guidance_rescale,
             priority=request.priority,
@@ -145,16 +152,16 @@ class Intake:
         )
 
     def _encode(
-        self, family: StableDiffusion, prompt: str, adapters: Sequence[ActiveAdapter]
-    ) -> Tensor:
-        """Encode a prompt, or find it encoded: always alone, so that the bits are the same."""
+        self, family: Family, condition: Condition, adapters: Sequence[ActiveAdapter]
+    ) -> Conditioning:
+        """Encode a condition, or find it encoded: always alone, so that the bits are the same."""
         heard = [adapter for adapter in adapters if TEXT_ENCODER in adapter.branches]
-        key = (family.spec.id, prompt, *((adapter.id, adapter.weight) for adapter in heard))
+        key = (family.spec.id, condition, *((adapter.id, adapter.weight) for adapter in heard))
         if key in self._prompts:
             self._tally.prompt_hits += 1
         else:
             self._tally.prompt_misses += 1
-            encode = partial(family.encode, prompt)
+            encode = partial(family.encode, condition)
             with family.bind(TEXT_ENCODER, heard).attached():
                 self._prompts[key] = call_with_room(self._company, encode)
             if len(self._prompts) > self._prompt_cache_size:
@@ -162,7 +169,7 @@ class Intake:
         self._prompts.move_to_end(key)
         return self._prompts[key]
 
-    def _encode_image(self, family: StableDiffusion, source: SourceImage) -> LatentDistribution:
+    def _encode_image(self, family: Family, source: SourceImage) -> LatentDistribution:
         try:
             return call_with_room(self._company, partial(family.encode_image, source.pixels))
         except RuntimeError as error:
@@ -182,7 +189,7 @@ class Intake:
 
 
 def _start_from_image(
-    family: StableDiffusion,
+    family: Family,
     request: GenerationRequest,
     encoded: _Encoded,
     scheduler: Scheduler,
@@ -198,7 +205,7 @@ def _start_from_image(
         # diffusers' image-to-image goes on so, its inpainting does not; and rows of both kinds
         # together lie as inpainting's do, so that those of `exact` always must.
         image = image.contiguous()
-    noise = family.latents(width=request.width, height=request.height, generator=generator)
+    noise = family.latents(request, generator)
     if encoded.mask is None:
         return _Start(noise_to(scheduler, image, noise, first))
     # The inpainting pipeline encodes the masked picture next, which other models need.

@@ -8,13 +8,26 @@ import torch
 from shared.catalog import ModelSpec
 from shared.errors import HubUnavailable, ModelUnavailable
 from worker.engine.device import free_unused
+from worker.engine.families.family import Family
 from worker.engine.families.placement import choose_dtype
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.fault import is_out_of_memory
 from worker.engine.weights import foresee_bytes, measure_bytes
 
+
+class FamilyClass(Protocol):
+    """Loads models of one family."""
+
+    #: The folders of its networks.
+    PARTS: tuple[str, ...]
+
+    def __call__(self, spec: ModelSpec, device: str, *, on_part: Callable[[str], None]) -> Family:
+        """Load a model; `on_part` hears of each network that is there."""
+        ...
+
+
 #: Family names of the catalog and the classes that run them.
-_FAMILIES = {"stable_diffusion": StableDiffusion}
+_FAMILIES: dict[str, FamilyClass] = {"stable_diffusion": StableDiffusion}
 
 
 class WeightFiles(Protocol):
@@ -59,7 +72,7 @@ class ModelLoader:
         """
         return sum(self._foresee_parts(spec).values())
 
-    def load(self, spec: ModelSpec, report: Callable[[float], None]) -> StableDiffusion:
+    def load(self, spec: ModelSpec, report: Callable[[float], None]) -> Family:
         """Load a model; `report` hears which share of it is there, from 0 to 1."""
         expected = self._foresee_parts(spec)
         num_loaded = 0
@@ -71,7 +84,7 @@ class ModelLoader:
 
         return _FAMILIES[spec.family](spec, self._device, on_part=count)
 
-    def measure(self, family: StableDiffusion) -> int:
+    def measure(self, family: Family) -> int:
         """Count the bytes of a loaded model's parameters and buffers."""
         return measure_bytes(family.parts)
 

@@ -16,7 +16,7 @@ from shared.catalog import Catalog, ModelSpec
 from shared.errors import ModelUnavailable
 from shared.holding import Holding, HoldingState
 from worker.engine.back_off import Failure
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.family import Family
 from worker.engine.fetches import Fetches
 from worker.engine.loader import ModelLoader, TooLarge, explain
 from worker.engine.pin import Pin
@@ -157,7 +157,7 @@ class ModelCache:
             if pin is not None:
                 pin.release()
 
-    def get(self, model_id: str) -> StableDiffusion:
+    def get(self, model_id: str) -> Family:
         """Return a warm model; it may leave at any time unless it is pinned.
 
         Raises:
@@ -168,7 +168,7 @@ class ModelCache:
                 raise ModelUnavailable(f"model {model_id} is not loaded")
             return self._shelf[model_id].family
 
-    def load(self, model_id: str) -> StableDiffusion:
+    def load(self, model_id: str) -> Family:
         """Return a model, loaded here and now if need be; others must not hold all the budget.
 
         Raises:
@@ -359,7 +359,7 @@ class ModelCache:
         load.progress = share
         self.on_change()
 
-    def _keep(self, load: _Load, family: StableDiffusion) -> bool:
+    def _keep(self, load: _Load, family: Family) -> bool:
         """Have a loaded model in the cache; returns whether it fits, as it was foreseen."""
         model_id, num_bytes = load.spec.id, self._loader.measure(family)
         with self._changed:

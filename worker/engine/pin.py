@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.family import Family
 
 
 class Pin:
     """A model stays loaded as long as anybody has a pin of it."""
 
-    def __init__(self, family: StableDiffusion, release: Callable[[], None]) -> None:
+    def __init__(self, family: Family, release: Callable[[], None]) -> None:
         self.family = family
         self._release: Callable[[], None] | None = release
 

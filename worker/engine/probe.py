@@ -6,9 +6,10 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 
 import torch
 
+from worker.engine.conditioning import count_tokens, repeat, shapes_of
 from worker.engine.cost import Cost
 from worker.engine.device import synchronize
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.family import Family
 from worker.engine.fault import is_out_of_memory, release_memory
 from worker.engine.trajectory import ForwardKey
 
@@ -24,21 +25,24 @@ CONTRADICTION_RATIO = 1.5
 
 
 def probe(
-    family: StableDiffusion, *, clock: Callable[[], float], row_counts: Sequence[int] = ROWS
+    family: Family, *, clock: Callable[[], float], row_counts: Sequence[int] = ROWS
 ) -> Generator[None, None, list[Cost]]:
-    """Time forwards of pictures of the model's default size, from few rows to many.
+    """Time forwards of the model's default size, from few rows to many.
 
     Takes one forward for each item, so that others have their turn between them.
     """
     spec = family.spec
-    generator = torch.Generator("cpu").manual_seed(0)
-    latents = family.latents(width=spec.width, height=spec.height, generator=generator)
-    prompt = family.encode("")
-    key = ForwardKey(spec.id, tuple(latents.shape), prompt.shape[1])
+    latents, conditioning = family.example()
+    num_tokens = count_tokens(shapes_of(conditioning))
+    key = ForwardKey(spec.id, tuple(latents.shape), num_tokens)
     timestep = torch.tensor([spec.training.num_train_timesteps / 2], device=latents.device)
 
     def time_forward(rows: int) -> float:
-        inputs = (latents.repeat(rows, 1, 1, 1), timestep.repeat(rows), prompt.repeat(rows, 1, 1))
+        inputs = (
+            torch.cat([latents] * rows),
+            timestep.repeat(rows),
+            repeat(conditioning, rows),
+        )
         synchronize(family.device)
         started = clock()
         family.predict(*inputs)
@@ -66,7 +70,7 @@ def probe(
 
 
 def confirm(
-    family: StableDiffusion, known: Iterable[Cost], *, clock: Callable[[], float]
+    family: Family, known: Iterable[Cost], *, clock: Callable[[], float]
 ) -> Generator[None, None, bool]:
     """Tell whether a model's forwards still cost what is known of them, by a shorter probe.
 

@@ -9,9 +9,10 @@ from shared.errors import JobError, OutOfMemory
 from worker.company import Company
 from worker.engine import guidance
 from worker.engine.batch import Batch, Forward, Row
+from worker.engine.conditioning import collate, repeat
 from worker.engine.cost import CostModel
 from worker.engine.device import synchronize
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.family import Family
 from worker.engine.fault import as_job_error, is_out_of_memory, release_memory
 from worker.engine.fitting import Size, advise_size
 from worker.engine.headroom import Headroom
@@ -30,7 +31,7 @@ class _Step:
     """One step of a batch: what goes into its rows, and what became of them."""
 
     batch: Batch[Trajectory]
-    family: StableDiffusion
+    family: Family
     #: Scaled latents [1, C, h, w] and timestep [] of each entry.
     inputs: list[tuple[Tensor, Tensor]]
     predicted: dict[Row, Tensor] = field(default_factory=dict)  # [1, C, h, w]
@@ -183,13 +184,13 @@ class Runner:
     def _advise(self, step: _Step, forward: Forward, *, is_exact: bool) -> str:
         """Find out which size would fit, with nobody beside, and say so."""
         latents, timestep = step.inputs[forward.rows[0].entry]
-        prompt_embeds = step.batch.entries[forward.rows[0].entry].prompt_embeds
+        conditioning = step.batch.entries[forward.rows[0].entry].conditionings[0]
 
         def call(size: Size) -> None:
             step.family.predict(
                 latents.new_zeros(forward.size, latents.shape[1], size.height, size.width),
                 timestep.float().repeat(forward.size),
-                prompt_embeds[:1].repeat(forward.size, 1, 1),
+                repeat(conditioning, forward.size),
             )
 
         where = f"in forwards of {forward.size} rows, as exact jobs have them," if is_exact else ""
@@ -201,13 +202,13 @@ class Runner:
         entries, inputs = step.batch.entries, step.inputs
         latents = torch.cat([inputs[row.entry][0] for row in padded])
         timesteps = torch.stack([inputs[row.entry][1].float() for row in padded])
-        prompt_embeds = torch.stack([entries[row.entry].prompt_embeds[row.row] for row in padded])
+        conditioning = collate([entries[row.entry].conditionings[row.row] for row in padded])
         # A GPU works on while Python goes on: what was queued before, the decoder's work too,
         # shall not count as this forward's time, and this forward's time shall.
         synchronize(step.family.device)
         started = self._timings.clock()
         with entries[0].adapters.attached():
-            predictions = step.family.predict(latents, timesteps, prompt_embeds)
+            predictions = step.family.predict(latents, timesteps, conditioning)
         synchronize(step.family.device)
         elapsed_s = self._timings.clock() - started
         self._timings.forward_s += elapsed_s

@@ -85,9 +85,18 @@ class SamplerBook:
         self._lock = threading.Lock()
 
     def start(
-        self, spec: ModelSpec, native: Scheduler, sampler: Sampler, schedule: Schedule, steps: int
+        self,
+        spec: ModelSpec,
+        native: Scheduler,
+        sampler: Sampler,
+        schedule: Schedule,
+        steps: int,
+        **arguments: Any,
     ) -> Scheduler:
-        """Return a scheduler at the start of its trajectory; `native` is the model's own one."""
+        """Return a scheduler at the start of its trajectory; `native` is the model's own one.
+
+        `arguments` are what a family tells it besides.
+        """
         key = (spec.id, sampler, schedule)
         with self._lock:
             if key not in self._prototypes:
@@ -96,7 +105,7 @@ class SamplerBook:
         if goes_by_timesteps(sampler, schedule):
             scheduler.set_timesteps(timesteps=timesteps_of(schedule, spec.training, steps))
         else:
-            scheduler.set_timesteps(steps)
+            scheduler.set_timesteps(steps, **arguments)
         if hasattr(scheduler, "set_begin_index"):
             # Else it looks for its first timestep, and skips a level where two share that one.
             scheduler.set_begin_index(0)

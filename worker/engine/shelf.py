@@ -4,14 +4,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.engine.families.stable_diffusion import StableDiffusion
+from worker.engine.families.family import Family
 
 
 @dataclass(slots=True, eq=False)
 class Place:
     """A warm model."""
 
-    family: StableDiffusion
+    family: Family
     num_bytes: int
     #: How many use it now.
     pins: int = 0
@@ -44,7 +44,7 @@ class Shelf:
         """Tell whether there is room for so much."""
         return self.used_bytes + num_bytes <= self.budget_bytes
 
-    def put(self, model_id: str, family: StableDiffusion, num_bytes: int) -> None:
+    def put(self, model_id: str, family: Family, num_bytes: int) -> None:
         """Take a model in, as the most recently used."""
         self._places[model_id] = Place(family, num_bytes)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import JobError, NonFinite
+from worker.engine.conditioning import Conditioning, Shapes, count_tokens
 from worker.engine.fault import as_job_error
 from worker.engine.forward_process import KnownRegion
 from worker.engine.lora import NOTHING, Attachment
@@ -19,14 +20,16 @@ class BatchKey(NamedTuple):
 
     model: str
     latent_shape: tuple[int, ...]
-    num_tokens: int
+    #: Of what a row is conditioned on.
+    shapes: Shapes
     #: Ids and weights, in the order of the ids.
     adapters: tuple[tuple[str, float], ...] = ()
 
     @property
     def cost_key(self) -> "ForwardKey":
         """What it costs by."""
-        return ForwardKey(self.model, self.latent_shape, self.num_tokens, len(self.adapters))
+        num_tokens = count_tokens(self.shapes)
+        return ForwardKey(self.model, self.latent_shape, num_tokens, len(self.adapters))
 
 
 class ForwardKey(NamedTuple):
@@ -63,8 +66,9 @@ class Trajectory:
     key: BatchKey
     scheduler: Scheduler
     generator: torch.Generator
-    latents: Tensor  # [1, C, h, w]
-    prompt_embeds: Tensor  # [R, T, D]: negative prompt and prompt, or the prompt alone
+    latents: Tensor  # [1, C, ...]
+    #: Of each of its rows: what to keep away from, if it is guided, and what to show.
+    conditionings: tuple[Conditioning, ...]
     guidance_scale: float
     guidance_rescale: float
     priority: int
@@ -99,7 +103,7 @@ class Trajectory:
     @property
     def num_rows(self) -> int:
         """Rows in a forward: two with guidance, one without."""
-        return len(self.prompt_embeds)
+        return len(self.conditionings)
 
     @property
     def num_iterations(self) -> int:

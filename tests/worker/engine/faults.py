@@ -11,6 +11,7 @@ from shared.request import GenerationRequest
 from tests.worker.engine.conftest import PATIENCE_S, request, run_alone
 from worker.artifact import encode_image
 from worker.engine import Engine, EngineConfig, JobResult, ModelCache
+from worker.engine.conditioning import Conditioning
 
 POISON = "a small grey mushroom"
 #: What a fast job may differ by, in levels of 255, in other company: docs/reference/determinism.md.
@@ -76,9 +77,10 @@ def _alone(models: ModelCache, text: str) -> JobResult:
     return run_alone(models, GenerationRequest.model_validate_json(text))
 
 
-def holds(prompt_embeds: torch.Tensor, poison: torch.Tensor) -> torch.Tensor:
-    """Tell of each row [B, T, D] whether it is a prompt's [1, T, D]; returns [B]."""
-    return (prompt_embeds == poison).flatten(1).all(dim=1)
+def holds(rows: Conditioning, poison: Conditioning) -> torch.Tensor:
+    """Tell of each row whether it is conditioned on this; returns [B]."""
+    ((name, tensor),) = poison.items()
+    return (rows[name] == tensor).flatten(1).all(dim=1)
 
 
 def allocate_too_much() -> None:

@@ -28,7 +28,11 @@ def test_what_adapters_add_is_never_left_out_by_a_program_made_without_them() ->
     spec = replace(catalog.models[catalog.default], max_rows=1, exact_rows=2)
     compiled = CompiledDenoiser(Doubling(), spec, torch.contiguous_format)
     side = spec.height // spec.latent_factor
-    inputs = torch.ones(1, 4, side, side), torch.zeros(1), torch.zeros(1, 2, 2)
+    inputs = (
+        torch.ones(1, 4, side, side),
+        torch.zeros(1),
+        {"encoder_hidden_states": torch.zeros(1, 2, 2)},
+    )
     layer = compiled._denoiser.layer
     handle = layer.register_forward_hook(lambda _layer, _inputs, output: output + 1)
     # Whatever was compiled now would fail.

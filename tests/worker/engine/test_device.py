@@ -46,7 +46,7 @@ def test_a_forward_is_timed_from_an_idle_device_to_its_end(
         def __getattr__(self, name: str) -> object:
             return getattr(models.get("demo"), name)
 
-        def predict(self, *inputs: torch.Tensor) -> torch.Tensor:
+        def predict(self, *inputs: Any) -> torch.Tensor:
             nonlocal queued
             queued += 1.0
             return models.get("demo").predict(*inputs)
@@ -87,10 +87,10 @@ def test_a_model_takes_what_lies_on_the_cpu_to_its_device() -> None:
         part.to("meta")
     family.device = torch.device("meta")
     prompt = family.encode("a red star")
-    noise = family.latents(width=64, height=64, generator=torch.Generator("cpu"))
+    noise = family.latents(request(), torch.Generator("cpu"))
     mask = family.encode_mask(np.zeros((64, 64), np.float32))
     picture = family.encode_image(np.zeros((64, 64, 3), np.uint8)).mean
     # Schedulers have their timesteps on the CPU.
     prediction = family.predict(noise, torch.tensor([500.0]), prompt)
-    tensors = (prompt, noise, mask, picture, prediction)
+    tensors = (*prompt.values(), noise, mask, picture, prediction)
     assert {tensor.device.type for tensor in tensors} == {"meta"}

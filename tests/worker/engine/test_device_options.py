@@ -18,6 +18,7 @@ from shared.errors import ModelUnavailable
 from tests.worker.engine.conftest import request, run_alone
 from tests.worker.engine.faults import files_of, run_together
 from worker.engine import JobResult, ModelCache
+from worker.engine.conditioning import repeat
 from worker.engine.families.placement import Placement, choose_dtype
 
 #: Levels of 255 that a picture may differ by on average from the one without the option: rounding
@@ -70,11 +71,11 @@ def test_what_an_option_changes_are_bits(models: ModelCache, options: dict[str, 
     family, plain = with_options(**options).load("demo"), models.get("demo")
     generator = torch.Generator().manual_seed(1)
     with torch.inference_mode():
-        latents = plain.latents(width=64, height=64, generator=generator).repeat(2, 1, 1, 1)
-        embeds = plain.encode("a red star").repeat(2, 1, 1)
-        expected = plain.predict(latents, torch.tensor([300.0, 900.0]), embeds)
+        latents = torch.cat([plain.latents(request(), generator)] * 2)
+        prompts = repeat(plain.encode("a red star"), 2)
+        expected = plain.predict(latents, torch.tensor([300.0, 900.0]), prompts)
         found = family.predict(
-            latents, torch.tensor([300.0, 900.0]), family.encode("a red star").repeat(2, 1, 1)
+            latents, torch.tensor([300.0, 900.0]), repeat(family.encode("a red star"), 2)
         )
     assert found.dtype == torch.float32
     assert found.is_contiguous()
@@ -172,10 +173,10 @@ def test_rows_are_filled_up_to_their_bucket_and_other_sizes_left_as_they_are(
         for rows, width, bucket in ((3, 64, 3), (5, 64, 8), (8, 64, 8), (9, 64, 9), (3, 128, 3)):
             latents = torch.randn(rows, 4, 16, width // 4, generator=generator)
             timesteps = torch.linspace(1, 999, rows)
-            embeds = family.encode("a red star").repeat(rows, 1, 1)
-            found = family.predict(latents, timesteps, embeds)
+            prompts = repeat(family.encode("a red star"), rows)
+            found = family.predict(latents, timesteps, prompts)
             assert seen.pop() == bucket
-            expected = plain.predict(latents, timesteps, embeds)
+            expected = plain.predict(latents, timesteps, prompts)
             assert torch.allclose(found, expected, atol=1e-5)
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -168,7 +170,7 @@ def test_a_device_that_is_lost_is_told_from_a_job_that_fails(models: ModelCache)
     broken = [True]
     original = family.predict
 
-    def predict(*inputs: torch.Tensor) -> torch.Tensor:
+    def predict(*inputs: Any) -> torch.Tensor:
         if broken:
             raise error
         return original(*inputs)
@@ -200,7 +202,7 @@ def test_a_job_whose_numbers_explode_fails_alone(
     good = request(determinism="exact", steps=6)
     family = models.get("demo")
     original = family.encode
-    poison = original("poison") * float("nan")
+    poison = {name: tensor * float("nan") for name, tensor in original("poison").items()}
     family.encode = lambda prompt: poison if prompt == "poison" else original(prompt)
     try:
         futures = submit_together([request(prompt="poison"), good])

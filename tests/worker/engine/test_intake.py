@@ -51,5 +51,7 @@ def test_a_cached_prompt_has_the_bits_of_one_encoded_alone(models: ModelCache) -
         intake.prepare(run_id, request(prompt=other, negative_prompt="blue"), None)
     (trajectory,) = intake.prepare(2, wanted, None)
     family = models.get("demo")
-    alone = torch.cat([family.encode("blue"), family.encode("a small green frog")])
-    assert torch.equal(trajectory.prompt_embeds, alone)
+    alone = family.encode("blue"), family.encode("a small green frog")
+    for found, expected in zip(trajectory.conditionings, alone, strict=True):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)

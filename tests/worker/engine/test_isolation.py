@@ -21,6 +21,7 @@ from tests.worker.engine.faults import (
     run_together,
 )
 from worker.engine import Engine, JobCanceled, ModelCache
+from worker.engine.conditioning import Conditioning
 from worker.engine.families.stable_diffusion import StableDiffusion
 
 #: The faulty job alone has this sampler and this prompt.
@@ -53,10 +54,10 @@ def fail_gather(monkeypatch: pytest.MonkeyPatch, family: StableDiffusion) -> Non
 def fail_forward(monkeypatch: pytest.MonkeyPatch, family: StableDiffusion) -> None:
     poison, original = family.encode(POISON), family.predict
 
-    def predict(latents: torch.Tensor, timesteps: torch.Tensor, embeds: torch.Tensor) -> Any:
-        if holds(embeds, poison).any():
+    def predict(latents: torch.Tensor, timesteps: torch.Tensor, rows: Conditioning) -> Any:
+        if holds(rows, poison).any():
             raise RuntimeError("a fault")
-        return original(latents, timesteps, embeds)
+        return original(latents, timesteps, rows)
 
     monkeypatch.setattr(family, "predict", predict)
 
@@ -64,9 +65,9 @@ def fail_forward(monkeypatch: pytest.MonkeyPatch, family: StableDiffusion) -> No
 def return_infinity(monkeypatch: pytest.MonkeyPatch, family: StableDiffusion) -> None:
     poison, original = family.encode(POISON), family.predict
 
-    def predict(latents: torch.Tensor, timesteps: torch.Tensor, embeds: torch.Tensor) -> Any:
-        predictions = original(latents, timesteps, embeds)
-        predictions[holds(embeds, poison), 0, 0, 0] = float("inf")
+    def predict(latents: torch.Tensor, timesteps: torch.Tensor, rows: Conditioning) -> Any:
+        predictions = original(latents, timesteps, rows)
+        predictions[holds(rows, poison), 0, 0, 0] = float("inf")
         return predictions
 
     monkeypatch.setattr(family, "predict", predict)
@@ -75,8 +76,9 @@ def return_infinity(monkeypatch: pytest.MonkeyPatch, family: StableDiffusion) ->
 def return_nan(monkeypatch: pytest.MonkeyPatch, family: StableDiffusion) -> None:
     original = family.encode
 
-    def encode(prompt: str) -> torch.Tensor:
-        return original(prompt) * (float("nan") if prompt == POISON else 1.0)
+    def encode(prompt: str) -> Conditioning:
+        factor = float("nan") if prompt == POISON else 1.0
+        return {name: tensor * factor for name, tensor in original(prompt).items()}
 
     monkeypatch.setattr(family, "encode", encode)
 
@@ -176,7 +178,7 @@ def test_while_it_is_searched_for_every_exact_forward_has_its_rows_and_no_step_i
     failing, sizes = family.predict, []
     num_steps: Counter[int] = Counter()
 
-    def predict(latents: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+    def predict(latents: torch.Tensor, *inputs: Any) -> torch.Tensor:
         sizes.append(len(latents))
         return failing(latents, *inputs)
 

@@ -43,7 +43,7 @@ class Memory:
         #: Rows of each forward, and whether it fitted.
         self.forwards: list[tuple[int, bool]] = []
 
-        def limited_predict(latents: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+        def limited_predict(latents: torch.Tensor, *inputs: Any) -> torch.Tensor:
             fits = self.takes_forward(len(latents), latents[0, 0].numel())
             self.forwards.append((len(latents), fits))
             if not fits:
@@ -55,7 +55,7 @@ class Memory:
                 allocate_too_much()
             return decode(latents, tiles=tiles)
 
-        def limited_encode(prompt: str) -> torch.Tensor:
+        def limited_encode(prompt: str) -> Any:
             if not self.takes_encode(prompt):
                 allocate_too_much()
             return encode(prompt)

@@ -13,6 +13,7 @@ from tests.worker.engine.conftest import PATIENCE_S, request, run_alone
 from worker.company import Company
 from worker.engine import Engine, EngineConfig, JobCanceled, ModelCache
 from worker.engine.batch import Batch
+from worker.engine.conditioning import collate
 from worker.engine.intake import Intake
 from worker.engine.previews import Previewer
 from worker.engine.trajectory import Trajectory
@@ -112,7 +113,9 @@ def test_a_preview_looks_like_what_the_job_will_draw(models: ModelCache) -> None
         while not trajectory.is_ended:
             noisy, timestep = trajectory.model_input()
             uncond, cond = family.predict(
-                noisy.repeat(2, 1, 1, 1), timestep.repeat(2).float(), trajectory.prompt_embeds
+                noisy.repeat(2, 1, 1, 1),
+                timestep.repeat(2).float(),
+                collate(trajectory.conditionings),
             ).split(1)
             prediction = uncond + trajectory.guidance_scale * (cond - uncond)
             previewer.look(Batch((trajectory,)), [prediction], lambda _: "job")

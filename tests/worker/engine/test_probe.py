@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_rows_that_do_not_fit_into_memory_are_left_to_be_found_out_at_work(
     family = models.get("demo")
     original = family.predict
 
-    def predict(latents: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+    def predict(latents: torch.Tensor, *inputs: Any) -> torch.Tensor:
         if len(latents) > 4:
             allocate_too_much()
         return original(latents, *inputs)

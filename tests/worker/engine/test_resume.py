@@ -21,6 +21,7 @@ from worker.engine import (
     SourceImage,
     StateMisfit,
 )
+from worker.engine.conditioning import count_tokens, shapes_of
 from worker.engine.cost import Cost, CostModel
 from worker.engine.trajectory import ForwardKey
 
@@ -73,7 +74,7 @@ def assert_same(one: JobResult, other: JobResult) -> None:
 
 def full_at_eight(models: ModelCache) -> CostModel:
     """Costs of a device on which more than eight rows lose, so that four outputs go first."""
-    num_tokens = models.get("demo").encode("a star").shape[1]
+    num_tokens = count_tokens(shapes_of(models.get("demo").encode("a star")))
     costs = CostModel()
     key = ForwardKey("demo", LATENT_SHAPE, num_tokens)
     costs.load([Cost(key, rows, ms, 1000) for rows, ms in ((2, 20), (8, 60), (10, 900))])

@@ -1,18 +1,20 @@
 """A denoiser that is compiled for forwards of some row counts."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from shared.catalog import ModelSpec
+from worker.engine.conditioning import Conditioning
 
 
-def denoise(denoiser: Any, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
-    """Run rows [B, C, h, w] at timesteps [B] of their own with prompts [B, T, D]."""
-    prediction: Tensor = denoiser(
-        latents, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False
-    )[0]
+def denoise(
+    denoiser: Any, latents: Tensor, timesteps: Tensor, conditioning: Conditioning
+) -> Tensor:
+    """Run rows [B, C, h, w] at timesteps [B] of their own, conditioned by the denoiser's names."""
+    prediction: Tensor = denoiser(latents, timesteps, **conditioning, return_dict=False)[0]
     return prediction
 
 
@@ -41,19 +43,22 @@ class CompiledDenoiser:
             isolate_recompiles=True,
         )
 
-    def __call__(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run rows as `denoise` does."""
         rows = len(latents)
         bucket = next((size for size in self.buckets if size >= rows), None)
         if bucket is None or latents.shape[2:] != self._size or self._has_adapters():
-            return denoise(self._denoiser, latents, timesteps, prompt_embeds)
-        latents, timesteps, prompt_embeds = (
-            torch.cat([tensor, *[tensor[:1]] * (bucket - rows)])
-            for tensor in (latents, timesteps, prompt_embeds)
-        )
+            return denoise(self._denoiser, latents, timesteps, conditioning)
+        pad = partial(_pad, rows=bucket)
+        latents, timesteps = pad(latents), pad(timesteps)
+        conditioning = {name: pad(tensor) for name, tensor in conditioning.items()}
         # Programs hold for one order in memory; what comes from a picture may have another.
         latents = latents.contiguous(memory_format=self._memory_format)
-        return denoise(self._compiled, latents, timesteps, prompt_embeds)[:rows]
+        return denoise(self._compiled, latents, timesteps, conditioning)[:rows]
 
     def _has_adapters(self) -> bool:
         return any(layer._forward_hooks for layer in self._denoiser.modules())
+
+
+def _pad(tensor: Tensor, rows: int) -> Tensor:
+    return torch.cat([tensor, *[tensor[:1]] * (rows - len(tensor))])

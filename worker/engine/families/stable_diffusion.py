@@ -20,23 +20,22 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from models.preview_map import load_preview_map
 from shared.catalog import ModelSpec
 from shared.errors import InvalidInput, ModelUnavailable, NonFinite
+from shared.request import GenerationRequest
+from worker.engine.conditioning import Condition, Conditioning, repeat
 from worker.engine.families.compiled import CompiledDenoiser, denoise
+from worker.engine.families.family import LATENTS, LatentDistribution
 from worker.engine.families.placement import Placement, choose_dtype
 from worker.engine.lora import DENOISER, NOTHING, TEXT_ENCODER, ActiveAdapter, Attachment, bind
 from worker.engine.samplers import load_native
 
-#: diffusers' DiagonalGaussianDistribution over latents [1, C, h, w].
-LatentDistribution = Any
-#: Latents and predictions between forwards, whatever the model computes in: samplers add up many
-#: small steps.
-LATENTS = torch.float32
+_Denoise = Callable[[Tensor, Tensor, Conditioning], Tensor]
 
 
 class StableDiffusion:
     """A loaded model: text encoder, denoiser and decoder on one device."""
 
     #: The folders of its networks.
-    PARTS: ClassVar = ("text_encoder", "unet", "vae")
+    PARTS: ClassVar[tuple[str, ...]] = ("text_encoder", "unet", "vae")
 
     def __init__(
         self, spec: ModelSpec, device: str, *, on_part: Callable[[str], None] = lambda _: None
@@ -59,7 +58,7 @@ class StableDiffusion:
         #: What previews are colored with; a model without it has none.
         self.preview_map = load_preview_map(spec.path, channels=self._unet.config.in_channels)
         self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor, do_resize=False)
-        self._denoise: Callable[[Tensor, Tensor, Tensor], Tensor] = partial(denoise, self._unet)
+        self._denoise: _Denoise = partial(denoise, self._unet)
         if spec.device_options.compile:
             self._compile()
 
@@ -85,26 +84,42 @@ class StableDiffusion:
         parts = {DENOISER: self._unet, TEXT_ENCODER: self._text_encoder}
         return bind(parts[part], part, adapters) if adapters else NOTHING
 
-    def encode(self, prompt: str) -> Tensor:
-        """Encode one prompt alone; returns [1, T, D].
+    def conditions(self, request: GenerationRequest) -> tuple[str, ...]:
+        """Say what each row shows: negative prompt and prompt, or the prompt alone."""
+        return (request.negative_prompt,) * request.is_guided + (request.prompt,)
+
+    def encode(self, condition: Condition) -> Conditioning:
+        """Encode one prompt alone, to [1, T, D].
 
         Raises:
             InvalidInput: The prompt has more tokens than the model takes.
         """
         with self._tokenizing:
             tokens = self._tokenizer(
-                prompt, padding="max_length", truncation=False, return_tensors="pt"
+                condition, padding="max_length", truncation=False, return_tensors="pt"
             ).input_ids
         if tokens.shape[1] > self._tokenizer.model_max_length:
             raise InvalidInput(
                 f"the prompt has {tokens.shape[1]} tokens, "
                 f"the model takes {self._tokenizer.model_max_length}"
             )
-        embeds: Tensor = self._text_encoder(tokens.to(self.device), attention_mask=None)[0]
-        return embeds
+        embeds = self._text_encoder(tokens.to(self.device), attention_mask=None)[0]
+        return {"encoder_hidden_states": embeds}
 
-    def latents(self, *, width: int, height: int, generator: torch.Generator) -> Tensor:
+    def schedule_arguments(self, request: GenerationRequest) -> dict[str, Any]:  # noqa: ARG002
+        """Say nothing more: its levels depend on nothing else."""
+        return {}
+
+    def latents(self, request: GenerationRequest, generator: torch.Generator) -> Tensor:
         """Draw unit noise on the generator's device; returns [1, C, h, w]."""
+        return self._noise(request.width, request.height, generator)
+
+    def example(self) -> tuple[Tensor, Conditioning]:
+        """Make the inputs of one row of the model's own size, of no prompt."""
+        generator = torch.Generator("cpu").manual_seed(0)
+        return self._noise(self.spec.width, self.spec.height, generator), self.encode("")
+
+    def _noise(self, width: int, height: int, generator: torch.Generator) -> Tensor:
         factor = self.spec.latent_factor
         shape = (1, self._unet.config.in_channels, height // factor, width // factor)
         noise = torch.randn(shape, generator=generator, device=generator.device, dtype=LATENTS)
@@ -129,20 +144,20 @@ class StableDiffusion:
         )
         return scaled.to(self.device, LATENTS)
 
-    def predict(self, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser on rows at timesteps of their own.
 
         Args:
             latents: Scaled model input. [B, C, h, w]
             timesteps: Training timestep of each row. [B]
-            prompt_embeds: Encoded prompt of each row. [B, T, D]
+            conditioning: Encoded prompt of each row. [B, T, D]
         """
         latents = latents.to(self._placement.dtype)
         timesteps = timesteps.to(self.device)  # schedulers keep theirs on the CPU
         if not self.spec.device_options.channels_last:
-            return self._denoise(latents, timesteps, prompt_embeds).to(LATENTS)
+            return self._denoise(latents, timesteps, conditioning).to(LATENTS)
         latents = latents.contiguous(memory_format=torch.channels_last)
-        return self._denoise(latents, timesteps, prompt_embeds).to(LATENTS).contiguous()
+        return self._denoise(latents, timesteps, conditioning).to(LATENTS).contiguous()
 
     def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8]:
         """Decode latents [1, C, h, w] to pixels [H, W, 3].
@@ -177,16 +192,14 @@ class StableDiffusion:
     def _compile(self) -> None:
         """Compile each bucket of rows by running it once."""
         spec = self.spec
-        generator = torch.Generator("cpu").manual_seed(0)
         try:
             compiled = CompiledDenoiser(self._unet, spec, self._placement.memory_format)
             self._denoise = compiled
             with torch.inference_mode():
-                noise = self.latents(width=spec.width, height=spec.height, generator=generator)
-                prompt = self.encode("")
+                noise, prompt = self.example()
                 for rows in compiled.buckets:
                     timesteps = torch.zeros(rows, device=self.device)
-                    self.predict(noise.repeat(rows, 1, 1, 1), timesteps, prompt.repeat(rows, 1, 1))
+                    self.predict(torch.cat([noise] * rows), timesteps, repeat(prompt, rows))
         except Exception as error:
             raise ModelUnavailable(
                 f"model {spec.id}: torch does not compile it for {self.device.type} here; "
