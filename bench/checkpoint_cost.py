@@ -5,7 +5,9 @@ store is a real one. Everything shares one core, and all clocks count processor 
 else the machine does makes the intervals between two states no shorter.
 """
 
+import itertools
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,14 +23,14 @@ from shared.storage import ObjectStore
 from shared.vocab import Sampler, Schedule
 from worker.checkpoint import LIBRARIES
 from worker.checkpoint_keeper import CheckpointKeeper
-from worker.engine import Engine, EngineConfig, ModelCache
+from worker.engine import Engine, EngineConfig, JobResult, ModelCache
 
 #: Those of a worker, unless it is told otherwise.
 SLOTS = 8
 #: How long it is measured, in seconds of the processor.
 RUN_S, RUN_S_QUICK = 120.0, 20.0
 POLL_S = 0.1
-#: None of the jobs ends before.
+#: Long jobs; one that ends is followed by another.
 STEPS = 1000
 #: One that keeps as much between two steps as any other.
 SAMPLER = Sampler.UNIPC
@@ -61,23 +63,30 @@ def measure_cost(store: ObjectStore, *, run_s: float) -> CheckpointCost:
         engine.start()
         checkpoints.start()
         began_s = time.process_time()
-        leases = [_submit(engine, checkpoints, catalog, number) for number in range(SLOTS)]
+        seeds = itertools.count()
+        jobs = [_submit(engine, checkpoints, catalog, next(seeds)) for _ in range(SLOTS)]
         while (total_s := time.process_time() - began_s) < run_s:
             time.sleep(POLL_S)
+            for slot, (lease, future) in enumerate(jobs):
+                if future.done():
+                    checkpoints.drop(lease, has_ended=True)
+                    jobs[slot] = _submit(engine, checkpoints, catalog, next(seeds))
         cost = CheckpointCost(
             total_s=total_s,
             copying_s=engine.timings.state_s,
             storing_s=checkpoints.spent_s,
         )
         engine.stop()
-        for lease in leases:
+        for lease, _ in jobs:
             checkpoints.drop(lease, has_ended=True)
         checkpoints.stop()
     return cost
 
 
-def _submit(engine: Engine, checkpoints: CheckpointKeeper, catalog: Catalog, seed: int) -> Lease:
-    """Have the engine run a job as a worker's task does; returns what its states are stored by."""
+def _submit(
+    engine: Engine, checkpoints: CheckpointKeeper, catalog: Catalog, seed: int
+) -> "tuple[Lease, Future[JobResult]]":
+    """Have the engine run a job as a worker's task does, its states stored by a lease."""
     spec = catalog.models[catalog.default]
     request = GenerationRequest(
         prompt="a large red star on a yellow background",
@@ -99,5 +108,5 @@ def _submit(engine: Engine, checkpoints: CheckpointKeeper, catalog: Catalog, see
         is_suspected=False,
     )
     checkpoints.hold(claim)
-    engine.submit(lease.job_id, request, on_state=partial(checkpoints.take, lease))
-    return lease
+    future = engine.submit(lease.job_id, request, on_state=partial(checkpoints.take, lease))
+    return lease, future
