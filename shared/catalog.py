@@ -50,6 +50,11 @@ class ModelSpec:
     #: What a class-conditional model is told instead of a prompt: numbers by their names; None for
     #: others.
     labels: Mapping[str, int] | None
+    takes_adapters: bool
+    #: Whether jobs of it can start from a picture.
+    starts_from_pictures: bool
+    #: Whether its pictures have `width` and `height` and no other size.
+    has_one_size: bool
     exact_rows: int
     max_rows: int
     device_options: DeviceOptions
@@ -100,6 +105,13 @@ class Catalog:
                 f"catalog {path}: default {file.default!r} is not among its models"
             )
         adapters = read_adapters(file.adapters, models=models, root=path.parent)
+        for adapter in adapters.values():
+            for model_id in adapter.models:
+                if not models[model_id].takes_adapters:
+                    raise ConfigurationError(
+                        f"adapter {adapter.id}: {model_id} takes none; models of the families "
+                        "that do have takes_adapters in GET /v1/models"
+                    )
         return cls(default=file.default, models=models, adapters=adapters)
 
 
@@ -125,10 +137,13 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
             latent_factor=facts.latent_factor,
             width=entry.width or facts.side,
             height=entry.height or facts.side,
-            max_width=entry.max_width,
-            max_height=entry.max_height,
+            max_width=entry.max_width or facts.side,
+            max_height=entry.max_height or facts.side,
             max_tokens=facts.max_tokens,
             labels=facts.labels,
+            takes_adapters=facts.takes_adapters,
+            starts_from_pictures=facts.starts_from_pictures,
+            has_one_size=facts.has_one_size,
             exact_rows=entry.exact_rows,
             max_rows=max(entry.max_rows, entry.exact_rows),
             device_options=entry.device,
@@ -166,7 +181,13 @@ def _check_sizes(model_id: str, entry: ModelEntry, facts: ModelFacts) -> None:
     """See that a picture of the default size can be asked for."""
     factor = facts.latent_factor
     for name in ("width", "height"):
-        default, most = getattr(entry, name) or facts.side, getattr(entry, f"max_{name}")
+        default = getattr(entry, name) or facts.side
+        most = getattr(entry, f"max_{name}") or facts.side
+        if facts.has_one_size and (default, most) != (facts.side, facts.side):
+            raise ConfigurationError(
+                f"model {model_id}: {facts.family} models make one size, here {facts.side}; leave "
+                f"{name} and max_{name} out"
+            )
         if default % factor:
             raise ConfigurationError(
                 f"model {model_id}: {name} {default} is no multiple of {factor}, the pixels of "

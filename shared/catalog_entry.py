@@ -62,8 +62,12 @@ class ModelEntry(BaseModel):
         default=None, ge=8, description="Pixels of a picture by default; what it was trained on."
     )
     height: int | None = Field(default=None, ge=8, description="The same, upwards.")
-    max_width: int = Field(ge=8, description="Most pixels of a picture from left to right.")
-    max_height: int = Field(ge=8, description="Most pixels of a picture upwards.")
+    max_width: int | None = Field(
+        default=None,
+        ge=8,
+        description="Most pixels of a picture from left to right; what it was trained on.",
+    )
+    max_height: int | None = Field(default=None, ge=8, description="The same, upwards.")
     exact_rows: int = Field(
         default=DEFAULT_EXACT_ROWS,
         ge=1,
@@ -92,7 +96,7 @@ class ModelEntry(BaseModel):
             )
         for side in ("width", "height"):
             default, most = getattr(self, side), getattr(self, f"max_{side}")
-            if default is not None and default > most:
+            if default is not None and most is not None and default > most:
                 raise ValueError(f"{side} {default} is above max_{side} {most}; raise that")
         if "max_rows" in self.model_fields_set and self.exact_rows > self.max_rows:
             raise ValueError(

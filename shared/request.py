@@ -23,6 +23,10 @@ MAX_DEADLINE_S = 604_800
 MEGAPIXEL = 1_000_000
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class InputImage(BaseModel):
     """An uploaded picture that a job needs."""
 
@@ -43,8 +47,14 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    prompt: Annotated[str, Field(min_length=1, max_length=4000, repr=False)]
+    #: None for models that are told a label.
+    prompt: Annotated[
+        Annotated[str, Field(min_length=1, max_length=4000)] | None, Field(repr=False)
+    ] = None
     negative_prompt: Annotated[str, Field(max_length=4000, repr=False)] = ""
+    #: The number of what a class-conditional model shall show. Where there is none nothing is
+    #: stored: workers of earlier releases know no such field.
+    class_label: Annotated[Annotated[int, Field(ge=0)] | None, Field(exclude_if=_is_none)] = None
     model: str
     sampler: Sampler
     schedule: Schedule

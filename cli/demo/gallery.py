@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from cli.printing import describe_subject
 from latentq_client import Job
 
 #: Sizes on the contact sheet, in pixels.
@@ -49,7 +50,7 @@ def draw_contact_sheet(pictures: Sequence[Picture]) -> Image.Image:
         image = Image.open(io.BytesIO(picture.data)).convert("RGB")
         sheet.paste(image.resize((PICTURE, PICTURE), Image.Resampling.BICUBIC), (left, top))
         line = top + PICTURE + 6
-        for text in wrap(str(picture.job.request["prompt"]), prompt_font, PICTURE, max_lines=2):
+        for text in wrap(describe_subject(picture.job.request), prompt_font, PICTURE, max_lines=2):
             draw.text((left, line), text, font=prompt_font, fill=INK)
             line += 17
         line = top + PICTURE + 6 + 2 * 17 + 3
@@ -91,10 +92,11 @@ def write_page(pictures: Sequence[Picture]) -> str:
 def _figure(picture: Picture) -> str:
     request = picture.job.request
     settings = html.escape(" · ".join(picture.settings))
+    subject = html.escape(describe_subject(request))
     return (
         f'<figure><a href="{html.escape(picture.path.name)}">'
-        f'<img src="{html.escape(picture.path.name)}" alt="{html.escape(request["prompt"])}"></a>'
-        f"<figcaption>{html.escape(request['prompt'])}"
+        f'<img src="{html.escape(picture.path.name)}" alt="{subject}"></a>'
+        f"<figcaption>{subject}"
         f"<small>{settings} · seed {picture.seed}</small></figcaption></figure>"
     )
 

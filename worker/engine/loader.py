@@ -8,6 +8,7 @@ import torch
 from shared.catalog import ModelSpec
 from shared.errors import HubUnavailable, ModelUnavailable
 from worker.engine.device import free_unused
+from worker.engine.families.dit import DiT
 from worker.engine.families.family import Family
 from worker.engine.families.placement import choose_dtype
 from worker.engine.families.stable_diffusion import StableDiffusion
@@ -27,7 +28,7 @@ class FamilyClass(Protocol):
 
 
 #: Family names of the catalog and the classes that run them.
-_FAMILIES: dict[str, FamilyClass] = {"stable_diffusion": StableDiffusion}
+_FAMILIES: dict[str, FamilyClass] = {"stable_diffusion": StableDiffusion, "dit": DiT}
 
 
 class WeightFiles(Protocol):

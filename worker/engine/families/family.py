@@ -12,14 +12,9 @@ from models.preview_map import PreviewMap
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine.conditioning import Condition, Conditioning
+from worker.engine.families.picture_codec import PictureCodec
 from worker.engine.lora import ActiveAdapter, Attachment
 from worker.engine.samplers import Scheduler
-
-#: What a picture may become: diffusers' DiagonalGaussianDistribution over latents [1, C, h, w].
-LatentDistribution = Any
-#: Latents and predictions between forwards, whatever the model computes in: samplers add up many
-#: small steps.
-LATENTS = torch.float32
 
 
 class Family(Protocol):
@@ -31,6 +26,10 @@ class Family(Protocol):
     scheduler: Scheduler
     #: What previews are colored with; a model without it has none.
     preview_map: PreviewMap | None
+
+    @property
+    def picture_codec(self) -> PictureCodec | None:
+        """What turns pictures into latents that jobs can start from; None if none can."""
 
     @property
     def parts(self) -> tuple[torch.nn.Module, ...]:
@@ -71,15 +70,6 @@ class Family(Protocol):
 
     def example(self) -> tuple[Tensor, Conditioning]:
         """Make the inputs of one row of the model's own size: latents [1, C, ...], conditioning."""
-
-    def encode_image(self, pixels: NDArray[np.uint8]) -> LatentDistribution:
-        """Encode a picture [H, W, 3]; what it looked like is spread over a distribution."""
-
-    def sample(self, distribution: LatentDistribution, generator: torch.Generator) -> Tensor:
-        """Draw a picture's latents [1, C, h, w]."""
-
-    def encode_mask(self, mask: NDArray[np.float32]) -> Tensor:
-        """Scale a mask [H, W] of zeros and ones down to [1, 1, h, w]."""
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser on rows at timesteps of their own.
