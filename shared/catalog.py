@@ -55,6 +55,8 @@ class ModelSpec:
     starts_from_pictures: bool
     #: Whether its pictures have `width` and `height` and no other size.
     has_one_size: bool
+    #: Folders of its networks, where its family does not say which those are.
+    parts: tuple[str, ...]
     exact_rows: int
     max_rows: int
     device_options: DeviceOptions
@@ -118,9 +120,11 @@ class Catalog:
 def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None) -> ModelSpec:
     folder = _find_folder(model_id, entry, root=root, hub=hub)
     try:
-        facts = read_folder(model_id, folder)
+        facts = read_folder(model_id, folder, family=entry.family)
         _check_family(model_id, facts, entry)
         _check_sizes(model_id, entry, facts)
+        # A call is a row of its own.
+        exact_rows, max_rows = (1, 1) if facts.parts else (entry.exact_rows, entry.max_rows)
         return ModelSpec(
             id=model_id,
             path=folder,
@@ -144,8 +148,9 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
             takes_adapters=facts.takes_adapters,
             starts_from_pictures=facts.starts_from_pictures,
             has_one_size=facts.has_one_size,
-            exact_rows=entry.exact_rows,
-            max_rows=max(entry.max_rows, entry.exact_rows),
+            parts=facts.parts,
+            exact_rows=exact_rows,
+            max_rows=max(max_rows, exact_rows),
             device_options=entry.device,
             presets=entry.presets,
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from shared.catalog import ModelSpec
+from shared.model_folder import ANY_PIPELINE
 from shared.schedule import TrainingSchedule, max_distinct_steps
 from shared.vocab import PredictionType, Process, Sampler, Schedule, first_iteration
 
@@ -167,6 +168,11 @@ def _find_obstacle(
         return "sampler", (
             f"{sampler} needs a distilled model, which {spec.id} is not "
             "(a request with allow_undistilled gets it all the same)"
+        )
+    if spec.family == ANY_PIPELINE and goes_by_timesteps(sampler, schedule):
+        return "schedule", (
+            f"{spec.id} is run by its own pipeline, which cannot be given the levels of the "
+            f"{schedule} schedule for {sampler}"
         )
     if not _takes_levels(sampler, schedule):
         return "schedule", f"{sampler} cannot be given the levels of the {schedule} schedule"

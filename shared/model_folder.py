@@ -23,6 +23,10 @@ _CONSISTENCY_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
 DEFAULT_TEACHER_STEPS = 50
 #: Label numbers of a class-conditional model end here: the one after them stands for no label.
 NULL_LABEL = 1000
+#: The family that runs any pipeline by its own call.
+ANY_PIPELINE = "pipeline"
+#: Pixels of a latent's cell where an autoencoder does not say.
+_USUAL_FACTOR = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class ModelFacts:
     side: int
     max_tokens: int = 0
     labels: Mapping[str, int] | None = None
+    #: Folders of its networks, where its family does not say which those are.
+    parts: tuple[str, ...] = ()
     #: Whether jobs can have adapters.
     takes_adapters: bool = False
     #: Whether jobs can start from a picture.
@@ -53,8 +59,8 @@ class ModelFacts:
     has_one_size: bool = False
 
 
-def read_folder(model_id: str, folder: Path) -> ModelFacts:
-    """Read a diffusers folder.
+def read_folder(model_id: str, folder: Path, *, family: str | None = None) -> ModelFacts:
+    """Read a diffusers folder; as the family `pipeline` one that no other runs, too.
 
     Raises:
         ConfigurationError: Its model is not served; says why, and what is.
@@ -64,9 +70,12 @@ def read_folder(model_id: str, folder: Path) -> ModelFacts:
     """
     index = _read_json(folder / "model_index.json")
     pipeline = index["_class_name"]
+    if family == ANY_PIPELINE:
+        return _read_any(model_id, folder, index)
     if pipeline not in _READERS:
         raise ConfigurationError(
-            f"model {model_id}: {pipeline} is not served; {', '.join(_READERS)} is"
+            f"model {model_id}: no family of ours runs a {pipeline}, only {', '.join(_READERS)}; "
+            f"family = {ANY_PIPELINE!r} has it run by its own call, one job at a time"
         )
     return _READERS[pipeline](model_id, folder, index)
 
@@ -121,6 +130,49 @@ def _read_dit(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFac
         side=transformer["sample_size"] * factor,
         labels=_read_labels(model_id, index),
         has_one_size=True,
+    )
+
+
+def _read_any(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
+    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+    process = _PROCESSES.get(scheduler["_class_name"], Process.DIFFUSION)
+    # Those of other kinds of schedulers are none of our samplers'.
+    is_known = process is not Process.DIFFUSION or "beta_schedule" in scheduler
+    if not is_known or process is Process.EDM:
+        raise ConfigurationError(
+            f"model {model_id}: no sampler of ours goes with its {scheduler['_class_name']}; those "
+            "of diffusion and of flow models do"
+        )
+    parts = tuple(
+        part
+        for part in index
+        if (folder / part / "config.json").exists() and any((folder / part).glob("*.safetensors*"))
+    )
+    configs = {part: _read_json(folder / part / "config.json") for part in parts}
+    factor = _USUAL_FACTOR
+    if "block_out_channels" in configs.get("vae", {}):
+        factor = _latent_factor(configs["vae"])
+    denoiser = configs.get("transformer") or configs.get("unet") or {}
+    side = denoiser.get("sample_size")
+    is_flow = process is Process.FLOW
+    return ModelFacts(
+        pipeline=index["_class_name"],
+        family=ANY_PIPELINE,
+        medium=Medium.IMAGE,
+        process=process,
+        prediction_type=PredictionType(
+            PredictionType.FLOW if is_flow else scheduler["prediction_type"]
+        ),
+        training=(
+            TrainingSchedule(scheduler["num_train_timesteps"])
+            if is_flow
+            else _read_training(model_id, scheduler)
+        ),
+        is_distilled=scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
+        teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
+        latent_factor=factor,
+        side=side * factor if isinstance(side, int) else 0,
+        parts=parts,
     )
 
 

@@ -7,9 +7,11 @@ import torch
 
 from shared.catalog import ModelSpec
 from shared.errors import HubUnavailable, ModelUnavailable
+from shared.model_folder import ANY_PIPELINE
 from worker.engine.device import free_unused
 from worker.engine.families.dit import DiT
 from worker.engine.families.family import Family
+from worker.engine.families.pipeline import AnyPipeline
 from worker.engine.families.placement import choose_dtype
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.fault import is_out_of_memory
@@ -28,7 +30,11 @@ class FamilyClass(Protocol):
 
 
 #: Family names of the catalog and the classes that run them.
-_FAMILIES: dict[str, FamilyClass] = {"stable_diffusion": StableDiffusion, "dit": DiT}
+_FAMILIES: dict[str, FamilyClass] = {
+    "stable_diffusion": StableDiffusion,
+    "dit": DiT,
+    ANY_PIPELINE: AnyPipeline,
+}
 
 
 class WeightFiles(Protocol):
@@ -62,7 +68,7 @@ class ModelLoader:
             HubUnavailable: They cannot be fetched.
         """
         if self._files is not None:
-            self._files.fetch(spec, _FAMILIES[spec.family].PARTS)
+            self._files.fetch(spec, _parts_of(spec))
 
     def foresee(self, spec: ModelSpec) -> int:
         """Say from its files how many bytes a model will take.
@@ -94,8 +100,14 @@ class ModelLoader:
         free_unused(torch.device(self._device))
 
     def _foresee_parts(self, spec: ModelSpec) -> dict[str, int]:
-        parts = _FAMILIES[spec.family].PARTS
-        return {part: foresee_bytes(spec.path / part, choose_dtype(spec, part)) for part in parts}
+        return {
+            part: foresee_bytes(spec.path / part, choose_dtype(spec, part))
+            for part in _parts_of(spec)
+        }
+
+
+def _parts_of(spec: ModelSpec) -> tuple[str, ...]:
+    return spec.parts or _FAMILIES[spec.family].PARTS
 
 
 class TooLarge(Exception):

@@ -52,8 +52,9 @@ class Recorder:
     def take(self, trajectories: Sequence[Trajectory]) -> JobState | None:
         """Return the state, if it is a new one."""
         iteration = sum(trajectory.iteration for trajectory in trajectories)
-        if iteration == self._seen:
-            return None  # of a job that waits for its turn, or has come no further than it was
+        if iteration == self._seen or not all(one.can_be_restored for one in trajectories):
+            return None  # of a job that waits for its turn, or has come no further than it was,
+            # or of a pipeline's call, which only begins at the beginning
         try:
             state = capture(trajectories)
         except Exception:

@@ -37,7 +37,8 @@ from torch import Tensor
 from shared.catalog import ModelSpec
 from shared.compatibility import goes_by_timesteps
 from shared.schedule import timesteps_of
-from shared.vocab import Sampler, Schedule
+from shared.vocab import Sampler, Schedule, num_iterations
+from worker.engine.own_steps import OwnSteps
 
 #: A diffusers scheduler; its classes share method names and no type.
 Scheduler = Any
@@ -97,6 +98,8 @@ class SamplerBook:
 
         `arguments` are what a family tells it besides.
         """
+        if isinstance(native, OwnSteps):
+            return OwnSteps(num_iterations(sampler, steps))
         key = (spec.id, sampler, schedule)
         with self._lock:
             if key not in self._prototypes:

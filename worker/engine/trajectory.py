@@ -12,6 +12,7 @@ from worker.engine.conditioning import Conditioning, Shapes, count_tokens
 from worker.engine.fault import as_job_error
 from worker.engine.forward_process import KnownRegion
 from worker.engine.lora import NOTHING, Attachment
+from worker.engine.own_steps import OwnSteps
 from worker.engine.samplers import Scheduler, scale_input, takes_generator
 
 
@@ -119,6 +120,11 @@ class Trajectory:
     def is_ended(self) -> bool:
         """Whether it takes part in no further batch."""
         return self.error is not None or self.iteration == self.num_iterations
+
+    @property
+    def can_be_restored(self) -> bool:
+        """Whether its state is all in its scheduler, its generator and its latents."""
+        return not isinstance(self.scheduler, OwnSteps)
 
     def model_input(self) -> tuple[Tensor, Tensor]:
         """Return the scaled latents [1, C, h, w] and the timestep [] of the next iteration."""
