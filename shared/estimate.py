@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from shared.catalog import ModelSpec
 from shared.curve import Curve, cap_rows
 from shared.request import GenerationRequest
-from shared.vocab import Determinism
+from shared.vocab import Determinism, GuidanceForm
 
 _WORKLOAD = re.compile(r"([a-z]+)/([0-9]{1,6}(?:x[0-9]{1,6}){2,3})/([0-9]{1,6})(?:/([1-9]))?")
 #: A measurement above this was of a process that slept, in milliseconds.
@@ -112,7 +112,8 @@ class DeviceCosts:
         size that was never measured is put between those that were, and with as many adapters as
         never were it costs what fewer do. None if no forward was measured.
         """
-        num_rows = 2 if request.is_guided else 1
+        has_two = request.is_guided and spec.guidance is GuidanceForm.CLASSIFIER_FREE
+        num_rows = 2 if has_two else 1
         positions = (request.width // spec.latent_factor) * (request.height // spec.latent_factor)
         num_adapters = self._nearest(len(request.adapters))
         row_ms = self._row_curve((num_rows, request.determinism, num_adapters), spec)
