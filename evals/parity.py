@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from diffusers.utils import logging
 
 from evals.report import JsonFile, PageFile, Report, Table
 from evals.stock import Drawn, StockDiffusers
@@ -142,6 +143,7 @@ def main(
     if family not in ("", "all", *FAMILIES):
         raise typer.BadParameter(f"no family {family}; there are {', '.join(FAMILIES)}, all")
     torch.set_num_threads(1)
+    logging.set_verbosity_error()  # it warns of every prompt that CLIP reads the beginning of
     tables: list[Table] = []
     rows: list[Row] = []
     for subject in _choose(family):
@@ -188,12 +190,15 @@ def make_cases(steps: Sequence[int], spec: ModelSpec) -> list[Case]:
         if find_refusal(sampler, Schedule.NATIVE, spec, allow_undistilled=True) is None
         and (spec.family, sampler) not in WITHOUT_STOCK
     ]
+    # Where samplers are few, each has so many jobs that every size has company.
+    repeats = len(SIZES) if len(served) < len(FLAGGED) else 1
+    native = [(sampler, guidance) for sampler in served for guidance in (1.0, 3.0)]
     flagged = [sampler for sampler in FLAGGED if sampler in served]
     # Pipelines of flow models know no rescaled guidance, and some models nothing to rescale by.
     has_two_rows = spec.guidance is GuidanceForm.CLASSIFIER_FREE
     rescaled = served if has_two_rows and spec.process is Process.DIFFUSION else []
     return [
-        *(make(sampler, guidance=guidance) for sampler in served for guidance in (1.0, 3.0)),
+        *(make(sampler, guidance=guidance) for sampler, guidance in native * repeats),
         *(make(sampler, schedule) for sampler in flagged for schedule in FLAGS),
         *(make(sampler, guidance=7.5, guidance_rescale=0.7) for sampler in rescaled),
     ]
