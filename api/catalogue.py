@@ -23,7 +23,7 @@ from shared.compatibility import (
 from shared.db.presence import WorkerStock
 from shared.device_options import Dtype
 from shared.holding import HoldingState
-from shared.vocab import Medium, PredictionType, Process, Sampler, Schedule
+from shared.vocab import GuidanceForm, Medium, PredictionType, Process, Sampler, Schedule
 
 router = APIRouter(
     prefix="/v1", tags=["catalog"], dependencies=[Depends(Requires(Scope.MODELS_READ))]
@@ -77,8 +77,12 @@ class ModelBody(BaseModel):
     max_width: int
     max_height: int
     latent_factor: int
+    #: Pixels of which sizes are multiples.
+    size_step: int
     #: 0 where it reads no text.
     max_tokens: int
+    #: By a second row for the negative prompt, by being told the scale, or not at all.
+    guidance: GuidanceForm
     #: What a class-conditional model can be asked for: numbers by their names; null for others.
     labels: dict[str, int] | None
     takes_adapters: bool
@@ -223,7 +227,9 @@ def _describe_model(spec: ModelSpec, catalog: Catalog, workers: list[HoldingBody
         max_width=spec.max_width,
         max_height=spec.max_height,
         latent_factor=spec.latent_factor,
+        size_step=spec.size_step,
         max_tokens=spec.max_tokens,
+        guidance=spec.guidance,
         labels=None if spec.labels is None else dict(spec.labels),
         takes_adapters=spec.takes_adapters,
         starts_from_pictures=spec.starts_from_pictures,

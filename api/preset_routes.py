@@ -48,6 +48,8 @@ class PresetDescription(BaseModel):
     description: str
     builtin: bool
     values: dict[Medium, Sampling]
+    #: For models of flow matching, as Stable Diffusion 3 and Flux are.
+    flow: Sampling
     #: For models distilled for consistency sampling, whatever they make.
     distilled: Sampling
     request: PresetFields | None
@@ -155,6 +157,7 @@ def _describe_builtin(preset: Preset) -> PresetDescription:
         description=preset.description,
         builtin=True,
         values=dict(preset.values),
+        flow=preset.flow,
         distilled=preset.distilled,
         request=None,
         created_at=None,

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.catalog import ModelSpec
 from shared.catalog_entry import PresetValues
+from shared.compatibility import stand_in
 from shared.errors import ConfigurationError
 from shared.job import PresetRef
-from shared.vocab import Medium, Sampler, Schedule
+from shared.vocab import GuidanceForm, Medium, Process, Sampler, Schedule
 
 DEFAULT_PRESET = "balanced"
 #: The presets that come with LatentQ.
@@ -39,6 +40,7 @@ class _Entry(BaseModel):
     description: str
     image: Sampling
     audio: Sampling
+    flow: Sampling
     distilled: Sampling
 
 
@@ -49,6 +51,8 @@ class Preset:
     ref: PresetRef
     description: str
     values: Mapping[Medium, Sampling]
+    #: Instead of `values`, for models of flow matching.
+    flow: Sampling
     #: Instead of `values`, for models distilled for consistency sampling.
     distilled: Sampling
 
@@ -59,18 +63,28 @@ class Preset:
             ref=ref,
             description=description,
             values={kind: s.model_copy(update=change) for kind, s in self.values.items()},
+            flow=self.flow.model_copy(update=change),
             distilled=self.distilled.model_copy(update=change),
         )
 
     def resolve(self, spec: ModelSpec, explicit: PresetValues) -> Sampling:
         """Settle every value: what the request says, else the model, else this preset."""
         own = spec.presets.get(self.ref.name, PresetValues())
-        mine = self.distilled if spec.is_distilled else self.values[spec.medium]
+        mine = self._for_kind(spec)
         layers = (mine, own, explicit)
         settled: dict[str, object] = {}
         for layer in layers:
             settled |= layer.model_dump(exclude_none=True)
         return Sampling.model_validate(settled)
+
+    def _for_kind(self, spec: ModelSpec) -> Sampling:
+        mine = self.flow if spec.process is Process.FLOW else self.values[spec.medium]
+        if spec.is_distilled:
+            # One that is told its guidance was distilled to have some.
+            is_told = spec.guidance is GuidanceForm.TOLD
+            own = {"guidance": mine.guidance} if is_told else {}
+            mine = self.distilled.model_copy(update=own)
+        return mine.model_copy(update={"sampler": stand_in(mine.sampler, spec)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +137,6 @@ def _make(name: str, entry: _Entry) -> Preset:
         ref=PresetRef(name, entry.version),
         description=entry.description,
         values={Medium.IMAGE: entry.image, Medium.AUDIO: entry.audio},
+        flow=entry.flow,
         distilled=entry.distilled,
     )

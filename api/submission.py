@@ -19,6 +19,7 @@ from shared.db.presets import StoredPreset
 from shared.errors import FieldProblem, InvalidRequest
 from shared.job import PresetRef
 from shared.request import GenerationRequest
+from shared.vocab import GuidanceForm
 
 #: How much changes of a picture that a job starts from, unless it says.
 DEFAULT_STRENGTH = 0.75
@@ -90,6 +91,7 @@ class Resolver:
             *_check_side("width", width, limit=spec.max_width, spec=spec),
             *_check_side("height", height, limit=spec.max_height, spec=spec),
             *_check_sampling(sampling, spec, allow_undistilled=body.allow_undistilled),
+            *_check_guidance(sampling, body, spec),
             *_check_start(sampling, strength, inputs, spec),
             *_check_duration(body, spec),
             *_check_not_before(body, self.clock()),
@@ -158,14 +160,12 @@ def _sampling_of(body: JobCreate) -> dict[str, object]:
 
 
 def _check_side(name: str, pixels: int, *, limit: int, spec: ModelSpec) -> Iterator[FieldProblem]:
-    factor = spec.latent_factor
+    step = spec.size_step
     if spec.has_one_size:
         if pixels != limit:
             yield FieldProblem(f"#/{name}", f"{spec.id} makes {limit} pixels, and no others")
-    elif pixels % factor or pixels > limit:
-        yield FieldProblem(
-            f"#/{name}", f"{spec.id} makes multiples of {factor} pixels up to {limit}"
-        )
+    elif pixels % step or pixels > limit:
+        yield FieldProblem(f"#/{name}", f"{spec.id} makes multiples of {step} pixels up to {limit}")
 
 
 def _check_sampling(
@@ -190,6 +190,24 @@ def _check_sampling(
             "#/steps",
             f"{sampling.sampler} on the {sampling.schedule} schedule takes at most {most} steps "
             f"with {spec.id}",
+        )
+
+
+def _check_guidance(sampling: Sampling, body: JobCreate, spec: ModelSpec) -> Iterator[FieldProblem]:
+    if spec.guidance is GuidanceForm.CLASSIFIER_FREE:
+        return
+    if spec.guidance is GuidanceForm.NONE and sampling.guidance > 1:
+        yield FieldProblem("#/guidance", f"{spec.id} was distilled to need none; 1 means none")
+    if sampling.guidance_rescale > 0:
+        yield FieldProblem(
+            "#/guidance_rescale",
+            f"{spec.id} predicts once for each step, and nothing is there to rescale by; 0 works",
+        )
+    if body.negative_prompt:
+        yield FieldProblem(
+            "#/negative_prompt",
+            f"{spec.id} predicts once for each step, for the prompt; leave it out and say in the "
+            "prompt what shall be there instead",
         )
 
 

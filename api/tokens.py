@@ -25,15 +25,18 @@ class TokenCounter:
         Raises:
             ConfigurationError: A model's tokenizer cannot be read.
         """
-        self._tokenizers = {spec.id: _load(spec) for spec in catalog if spec.labels is None}
+        self._tokenizers = {
+            spec.id: [_load(spec, name) for name in spec.tokenizers] for spec in catalog
+        }
 
     def count(self, model_id: str, text: str) -> int:
-        """Count tokens, start and end marks included."""
-        return len(self._tokenizers[model_id].encode(text).ids)
+        """Count tokens, start and end marks included: the most that one of its encoders reads."""
+        counts = [len(tokenizer.encode(text).ids) for tokenizer in self._tokenizers[model_id]]
+        return max(counts, default=0)
 
 
-def _load(spec: ModelSpec) -> Tokenizer:
-    folder = spec.path / "tokenizer"
+def _load(spec: ModelSpec, name: str) -> Tokenizer:
+    folder = spec.path / name
     whole = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(whole)) if whole.exists() else _make_clip(folder)

@@ -1,5 +1,7 @@
-"""Stock diffusers with the demo model, called as somebody does who calls it himself."""
+"""Stock diffusers, called as somebody does who calls it himself."""
 
+import inspect
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +14,13 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DEISMultistepScheduler,
+    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
     HeunDiscreteScheduler,
     KDPM2AncestralDiscreteScheduler,
     KDPM2DiscreteScheduler,
@@ -24,7 +29,8 @@ from diffusers import (
     SASolverScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
-    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
     TCDScheduler,
     UniPCMultistepScheduler,
 )
@@ -55,6 +61,21 @@ SCHEDULERS: dict[Sampler, tuple[Any, dict[str, Any]]] = {
     Sampler.SA_SOLVER: (SASolverScheduler, {"algorithm_type": "data_prediction"}),
     Sampler.LCM: (LCMScheduler, {}),
     Sampler.TCD: (TCDScheduler, {}),
+    Sampler.FLOW_EULER: (FlowMatchEulerDiscreteScheduler, {}),
+    Sampler.FLOW_HEUN: (FlowMatchHeunDiscreteScheduler, {}),
+}
+#: By pipeline, those that start from a picture, and what they are told when they are made.
+_FROM_PICTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "StableDiffusionPipeline": (
+        StableDiffusionImg2ImgPipeline,
+        StableDiffusionInpaintPipeline,
+        {"requires_safety_checker": False},
+    ),
+    "StableDiffusionXLPipeline": (
+        StableDiffusionXLImg2ImgPipeline,
+        StableDiffusionXLInpaintPipeline,
+        {"force_zeros_for_empty_prompt": True},
+    ),
 }
 #: What the pipeline's call has to be told: it sets eta to 0 where nobody says anything, and a TCD
 #: scheduler's own is 0.3.
@@ -72,23 +93,32 @@ class Drawn:
 class StockDiffusers:
     """Draws one request after the other, on the CPU and in one thread as a worker has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path = CATALOG.parent / "demo") -> None:
+        """Load a model: the demo model unless another folder is given."""
         torch.set_num_threads(1)
-        pipeline_class: Any = StableDiffusionPipeline  # ships no type information
+        index = json.loads((folder / "model_index.json").read_text())
+        pipeline_class: Any = DiffusionPipeline  # ships no type information
         self._pipeline = pipeline_class.from_pretrained(
-            CATALOG.parent / "demo",
+            folder,
             dtype=torch.float32,
             use_safetensors=True,
             low_cpu_mem_usage=False,
+            # It has to be told of the parts that a model was left without.
+            **{name: None for name, value in index.items() if value == [None, None]},
         )
-        parts = self._pipeline.components
-        from_image: Any = StableDiffusionImg2ImgPipeline
-        inpaint: Any = StableDiffusionInpaintPipeline
-        self._from_image = from_image(**parts, requires_safety_checker=False)
-        self._inpaint = inpaint(**parts, requires_safety_checker=False)
-        for pipeline in (self._pipeline, self._from_image, self._inpaint):
+        pipelines = [self._pipeline]
+        if index["_class_name"] in _FROM_PICTURES:
+            from_image, inpaint, options = _FROM_PICTURES[index["_class_name"]]
+            parts = self._pipeline.components
+            self._from_image = from_image(**parts, **options)
+            self._inpaint = inpaint(**parts, **options)
+            pipelines += [self._from_image, self._inpaint]
+        for pipeline in pipelines:
             pipeline.set_progress_bar_config(disable=True)
         self._native = self._pipeline.scheduler.config
+        self._accepts = inspect.signature(self._pipeline.__call__).parameters.keys()
+        #: Whether the pipeline keeps its latents as tokens of 2x2 cells.
+        self._is_packed = hasattr(self._pipeline, "_pack_latents")
         # By id; peft takes no names with dots, nor those of a module's own members.
         self._adapter_names: dict[str, str] = {}
 
@@ -109,6 +139,7 @@ class StockDiffusers:
         """
         cls, own = SCHEDULERS[request.sampler]
         self._pipeline.scheduler = cls.from_config(self._native, **own | config)
+        rescale = {"guidance_rescale": request.guidance_rescale}
         if self._adapter_names:
             self._choose_adapters(request.adapters)
         generator = torch.Generator("cpu").manual_seed(request.seed)
@@ -121,18 +152,22 @@ class StockDiffusers:
 
         (image,) = self._pipeline(
             request.prompt,
-            negative_prompt=request.negative_prompt,
+            negative_prompt=request.negative_prompt or None,
             width=request.width,
             height=request.height,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
-            guidance_rescale=request.guidance_rescale,
             generator=generator,
             latents=noise,
             callback_on_step_end=keep,
+            **(rescale if "guidance_rescale" in self._accepts else {}),
             **ARGUMENTS.get(request.sampler, {}),
         ).images
-        return Drawn(steps[-1], np.asarray(image))
+        latents = steps[-1]
+        if self._is_packed:
+            factor = self._pipeline.vae_scale_factor
+            latents = self._pipeline._unpack_latents(latents, request.height, request.width, factor)
+        return Drawn(latents, np.asarray(image))
 
     def redraw(
         self,
@@ -150,9 +185,9 @@ class StockDiffusers:
         region = {} if mask is None else {"mask_image": mask, **size}
         (drawn,) = pipeline(
             request.prompt,
-            image,
+            image=image,
             **region,
-            negative_prompt=request.negative_prompt,
+            negative_prompt=request.negative_prompt or None,
             strength=request.strength,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
@@ -172,10 +207,11 @@ class StockDiffusers:
     def _nudged_noise(
         self, request: GenerationRequest, generator: torch.Generator, seed: int
     ) -> Tensor:
-        """Draw what the pipeline would draw first, [1, C, h, w], and change its last bits."""
+        """Draw what the pipeline would draw first, as it takes it, and change its last bits."""
         factor = self._pipeline.vae_scale_factor
-        channels = self._pipeline.unet.config.in_channels
+        channels = self._pipeline.vae.config.latent_channels
         shape = (1, channels, request.height // factor, request.width // factor)
         noise = torch.randn(shape, generator=generator)
         signs = torch.randint(-1, 2, shape, generator=torch.Generator("cpu").manual_seed(seed))
-        return noise * (1 + signs * torch.finfo(noise.dtype).eps / 2)
+        noise = noise * (1 + signs * torch.finfo(noise.dtype).eps / 2)
+        return self._pipeline._pack_latents(noise, *shape) if self._is_packed else noise

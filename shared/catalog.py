@@ -17,7 +17,7 @@ from shared.errors import ConfigurationError, HubUnavailable
 from shared.hub import Hub
 from shared.model_folder import ModelFacts, read_folder
 from shared.schedule import TrainingSchedule
-from shared.vocab import Medium, PredictionType, Process
+from shared.vocab import GuidanceForm, Medium, PredictionType, Process
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,13 @@ class ModelSpec:
     max_height: int
     #: Tokens the text encoder takes, start and end marks included; 0 without one.
     max_tokens: int
+    #: Folders of the tokenizers that count them.
+    tokenizers: tuple[str, ...]
+    guidance: GuidanceForm
+    #: Pixels of which sizes are multiples: those of what the denoiser takes as one.
+    size_step: int
+    #: Whether its levels depend on a picture's size.
+    shifts_by_size: bool
     #: What a class-conditional model is told instead of a prompt: numbers by their names; None for
     #: others.
     labels: Mapping[str, int] | None
@@ -61,6 +68,11 @@ class ModelSpec:
     max_rows: int
     device_options: DeviceOptions
     presets: Mapping[str, PresetValues]
+
+    @property
+    def guides_by_rows(self) -> bool:
+        """Whether guidance takes a second row in each forward; a pipeline's call is one always."""
+        return self.guidance is GuidanceForm.CLASSIFIER_FREE and not self.parts
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,7 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
         facts = read_folder(model_id, folder, family=entry.family)
         _check_family(model_id, facts, entry)
         _check_sizes(model_id, entry, facts)
+        _check_options(model_id, facts, entry)
         # A call is a row of its own.
         exact_rows, max_rows = (1, 1) if facts.parts else (entry.exact_rows, entry.max_rows)
         return ModelSpec(
@@ -144,6 +157,10 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
             max_width=entry.max_width or facts.side,
             max_height=entry.max_height or facts.side,
             max_tokens=facts.max_tokens,
+            tokenizers=facts.tokenizers,
+            guidance=facts.guidance,
+            size_step=facts.size_step,
+            shifts_by_size=facts.shifts_by_size,
             labels=facts.labels,
             takes_adapters=facts.takes_adapters,
             starts_from_pictures=facts.starts_from_pictures,
@@ -182,9 +199,19 @@ def _check_family(model_id: str, facts: ModelFacts, entry: ModelEntry) -> None:
         )
 
 
+def _check_options(model_id: str, facts: ModelFacts, entry: ModelEntry) -> None:
+    for name in entry.device.changed():
+        if name not in facts.device_options:
+            served = ", ".join(sorted(facts.device_options))
+            raise ConfigurationError(
+                f"model {model_id}: device.{name} is not served with {facts.family} models, "
+                f"which have {served}; leave it out"
+            )
+
+
 def _check_sizes(model_id: str, entry: ModelEntry, facts: ModelFacts) -> None:
-    """See that a picture of the default size can be asked for."""
-    factor = facts.latent_factor
+    """See that a picture of the default size can be asked for, and one of any that is allowed."""
+    step = facts.size_step
     for name in ("width", "height"):
         default = getattr(entry, name) or facts.side
         most = getattr(entry, f"max_{name}") or facts.side
@@ -193,10 +220,15 @@ def _check_sizes(model_id: str, entry: ModelEntry, facts: ModelFacts) -> None:
                 f"model {model_id}: {facts.family} models make one size, here {facts.side}; leave "
                 f"{name} and max_{name} out"
             )
-        if default % factor:
+        if default % step:
             raise ConfigurationError(
-                f"model {model_id}: {name} {default} is no multiple of {factor}, the pixels of "
-                f"a latent's cell; {default - default % factor} is"
+                f"model {model_id}: {name} {default} is no multiple of {step}, the pixels of "
+                f"a latent's cell; {default - default % step} is"
+            )
+        if facts.max_side is not None and most > facts.max_side:
+            raise ConfigurationError(
+                f"model {model_id}: max_{name} {most} is above the {facts.max_side} pixels that "
+                "its denoiser has positions for; lower it"
             )
         if default > most:
             raise ConfigurationError(

@@ -132,6 +132,12 @@ def goes_by_timesteps(sampler: Sampler, schedule: Schedule) -> bool:
     return schedule not in OWN_LEVELS or sampler not in _PLACES_LEVELS
 
 
+def stand_in(sampler: Sampler, spec: ModelSpec) -> Sampler:
+    """Return a sampler, or what comes nearest to it on a model whose process is another."""
+    is_its_own = _PROCESSES.get(sampler, Process.DIFFUSION) is spec.process
+    return sampler if is_its_own else _goes_everywhere(sampler, spec)
+
+
 def max_steps(
     sampler: Sampler, schedule: Schedule, spec: ModelSpec, *, allow_undistilled: bool = False
 ) -> int:
@@ -188,6 +194,8 @@ def _misfit(sampler: Sampler, spec: ModelSpec) -> str | None:
     process = _PROCESSES.get(sampler, Process.DIFFUSION)
     if process is not spec.process:
         return f"{sampler} is for {process} models; {spec.id} is one of {spec.process}"
+    if sampler is Sampler.FLOW_HEUN and spec.shifts_by_size:
+        return f"{sampler} has the same levels for all sizes; those of {spec.id} depend on them"
     if spec.prediction_type is PredictionType.SAMPLE and sampler in _NOT_FROM_SAMPLES:
         return f"{sampler} knows no models that predict the sample, as {spec.id} does"
     if spec.training.zero_terminal_snr and sampler not in _KNOWS_ZERO_SNR:

@@ -112,7 +112,7 @@ class DeviceCosts:
         size that was never measured is put between those that were, and with as many adapters as
         never were it costs what fewer do. None if no forward was measured.
         """
-        num_rows = 2 if request.is_guided else 1
+        num_rows = 2 if request.is_guided and spec.guides_by_rows else 1
         positions = (request.width // spec.latent_factor) * (request.height // spec.latent_factor)
         num_adapters = self._nearest(len(request.adapters))
         row_ms = self._row_curve((num_rows, request.determinism, num_adapters), spec)

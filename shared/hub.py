@@ -5,28 +5,21 @@ pickled weights, is never asked for.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import HubUnavailable
 
-#: What says what a model is and how its prompts are counted.
-_DESCRIPTION = (
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "text_encoder/config.json",
-    "tokenizer/tokenizer_config.json",
-    "unet/config.json",
-    "vae/config.json",
-)
+#: Names the parts of a model, and the class of each.
+_INDEX = "model_index.json"
 #: A tokenizer has the first of these, or the two others; newer ones may have all.
-_OPTIONAL = (
-    "tokenizer/tokenizer.json",
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer/special_tokens_map.json",
-)
+_WORD_LISTS = ("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+#: Parts that no family of ours has.
+_UNUSED = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
+#: What parts are called: a name is part of a path.
+_PART = re.compile(r"[a-z0-9_]+")
 #: Where weights lie: in one file, or in several that an index names.
 WEIGHT_STEMS = ("diffusion_pytorch_model", "model")
 #: Lies beside files that are all there, so that the hub is not asked for what it does not have.
@@ -57,10 +50,8 @@ class Hub:
         """
         checkout = _Checkout(self, repo, revision)
         if not checkout.is_marked("description"):
-            for name in _DESCRIPTION:
-                checkout.require(name)
-            for name in _OPTIONAL:
-                checkout.fetch(name)
+            for part, cls in checkout.list_parts():
+                checkout.describe(part, cls)
             checkout.mark("description")
         return checkout.folder
 
@@ -107,6 +98,29 @@ class _Checkout:
                 )
             raise HubUnavailable(f"{self._name} has no {name}; a diffusers repository has")
         return self.folder / name
+
+    def list_parts(self) -> list[tuple[str, str]]:
+        """List the parts that we use, with their classes; one that is left out has none."""
+        parts = []
+        try:
+            for part, value in json.loads(self.require(_INDEX).read_text()).items():
+                match value:
+                    case [_, str(cls)] if _PART.fullmatch(part) and part not in _UNUSED:
+                        parts.append((part, cls))
+        except (ValueError, AttributeError) as error:
+            raise HubUnavailable(f"{self._name}: its {_INDEX} is none of diffusers'") from error
+        return parts
+
+    def describe(self, part: str, cls: str) -> None:
+        """Fetch what says what a part of a class is."""
+        if "Scheduler" in cls:
+            self.require(f"{part}/scheduler_config.json")
+        elif "Tokenizer" in cls:
+            self.require(f"{part}/tokenizer_config.json")
+            for name in _WORD_LISTS:
+                self.fetch(f"{part}/{name}")
+        else:
+            self.require(f"{part}/config.json")
 
     def fetch_weights(self, part: str) -> None:
         """Fetch a part's weights, in one file or in several."""

@@ -31,6 +31,17 @@ class Process(StrEnum):
     EDM = "edm"
 
 
+class GuidanceForm(StrEnum):
+    """How a model is guided: a fact of the model, as the scale is the job's."""
+
+    #: By a second row in each forward, for the negative prompt.
+    CLASSIFIER_FREE = "classifier_free"
+    #: By its denoiser, which is told the scale: one row.
+    TOLD = "told"
+    #: Not at all, since it was distilled to need none.
+    NONE = "none"
+
+
 class Sampler(StrEnum):
     """The stepping rule of a job."""
 

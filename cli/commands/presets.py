@@ -83,6 +83,9 @@ def _print(body: object, presets: Sequence[Mapping[str, Any]], *, as_json: bool)
     rows = [
         {"name": preset["name"], "version": preset["version"], "kind": kind, **values}
         for preset in presets
-        for kind, values in [*preset["values"].items(), ("distilled", preset["distilled"])]
+        for kind, values in [
+            *preset["values"].items(),
+            *((kind, preset[kind]) for kind in ("flow", "distilled")),
+        ]
     ]
     print_table(body, names, rows, as_json=as_json)

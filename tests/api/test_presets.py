@@ -6,8 +6,9 @@ import pytest
 from api.presets import PRESETS, PresetBook, Sampling
 from shared.catalog import Catalog
 from shared.catalog_entry import PresetValues
+from shared.compatibility import find_refusal
 from shared.errors import ConfigurationError
-from shared.vocab import Medium, Sampler, Schedule
+from shared.vocab import Medium, Process, Sampler, Schedule
 
 #: Guidance and steps for images and for audio, as the design has them.
 TABLE = {
@@ -52,6 +53,24 @@ def test_a_distilled_model_is_sampled_in_its_own_way_whatever_the_preset(
     spec = replace(catalog.models["demo"], presets={}, medium=medium, is_distilled=True)
     sampling = PresetBook.load().presets[name].resolve(spec, PresetValues())
     assert sampling == Sampling(sampler="lcm", schedule="native", steps=4, guidance=1)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize(
+    ("process", "sampler"), [(Process.FLOW, "flow_euler"), (Process.EDM, "edm_dpmpp_2m")]
+)
+@pytest.mark.parametrize("is_distilled", [False, True])
+def test_a_model_of_another_process_gets_a_sampler_of_that(
+    catalog: Catalog, name: str, process: Process, sampler: str, is_distilled: bool
+) -> None:
+    changes = {"presets": {}, "process": process, "is_distilled": is_distilled}
+    spec = replace(catalog.models["demo"], **changes)
+    preset = PresetBook.load().presets[name]
+    sampling = preset.resolve(spec, PresetValues())
+    assert sampling.sampler == sampler
+    assert find_refusal(sampling.sampler, sampling.schedule, spec) is None
+    # Whoever names another one is refused, and not given what he did not ask for.
+    assert preset.resolve(spec, PresetValues(sampler=Sampler.DDIM)).sampler is Sampler.DDIM
 
 
 @pytest.mark.parametrize("wanted", ["fast", "fast@1"])

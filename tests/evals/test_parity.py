@@ -4,11 +4,16 @@ import pytest
 
 from evals.parity import STEPS_QUICK, Row, compare, make_cases
 from evals.stock import StockDiffusers
+from models import CATALOG
+from shared.catalog import Catalog
 from shared.vocab import Sampler, Schedule
+
+DEMO = Catalog.load(CATALOG)
+SPEC = DEMO.models["demo"]
 
 
 def test_every_sampler_of_the_demo_model_is_compared() -> None:
-    cases = make_cases(STEPS_QUICK)
+    cases = make_cases(STEPS_QUICK, SPEC)
     seeds = [case.request.seed for case in cases]
     assert len(set(seeds)) == len(cases)
     foreign = {Sampler.FLOW_EULER, Sampler.FLOW_HEUN, Sampler.EDM_DPMPP_2M}
@@ -23,10 +28,10 @@ def test_every_sampler_of_the_demo_model_is_compared() -> None:
 def test_another_schedule_than_the_stock_one_is_seen(is_told_right: bool) -> None:
     (case,) = [
         case
-        for case in make_cases([3])
+        for case in make_cases([3], SPEC)
         if (case.request.sampler, case.request.schedule) == (Sampler.EULER, Schedule.KARRAS)
     ]
-    (row,) = compare([case if is_told_right else replace(case, config={})])
+    (row,) = compare([case if is_told_right else replace(case, config={})], DEMO)
     assert row.passes == is_told_right
     assert row.is_bitwise_alone == is_told_right
 
@@ -39,6 +44,7 @@ def test_company_may_change_what_roundings_change(
     company: float, rounding: float, passes: bool
 ) -> None:
     row = Row(
+        model="demo",
         sampler=Sampler.EULER,
         schedule=Schedule.NATIVE,
         steps=7,
@@ -57,7 +63,7 @@ def test_a_nudge_changes_last_bits_and_no_draw_of_noise() -> None:
     stock = StockDiffusers()
     (request,) = [
         case.request.model_copy(update={"steps": 1, "guidance": 1.0})
-        for case in make_cases([1])
+        for case in make_cases([1], SPEC)
         if case.request.sampler is Sampler.EULER_ANCESTRAL and not case.config
     ][:1]
     plain, nudged = stock.draw(request), stock.draw(request, nudge_seed=0)

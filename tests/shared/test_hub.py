@@ -125,6 +125,34 @@ def test_weights_are_fetched_once_and_nothing_that_could_be_run(
     assert len(hub_server.asked) == num_asked
 
 
+def test_of_another_family_what_its_index_names_is_fetched(
+    hub: Hub, hub_server: FakeHub, tiny_catalog: Catalog, tmp_path: Path
+) -> None:
+    theirs = tiny_catalog.models["sd3-without-t5"]
+    hub_server.folder = theirs.path
+    spec = Catalog.load(write_catalog(tmp_path), hub=hub).models["net"]
+    assert (spec.family, spec.tokenizers) == (theirs.family, theirs.tokenizers)
+    folders = {path.parent.name for path in spec.path.rglob("*.json")} - {spec.path.name}
+    kept = {path.name for path in theirs.path.iterdir() if path.is_dir()}
+    assert folders - {"download", "huggingface", ".cache"} == kept
+    assert not any("_3/" in path for path in hub_server.asked)
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["[]", "{", '{"../unet": ["diffusers", "UNet2DConditionModel"]}'],
+    ids=["list", "broken", "elsewhere"],
+)
+def test_an_index_leads_nowhere_else(hub: Hub, hub_server: FakeHub, index: str) -> None:
+    (hub_server.folder / "model_index.json").write_text(index)
+    if "../" in index:
+        hub.fetch_description(REPO, REVISION)
+    else:
+        with pytest.raises(HubUnavailable, match=r"its model_index.json is none of diffusers'"):
+            hub.fetch_description(REPO, REVISION)
+    assert {path.rpartition("/")[2] for path in hub_server.asked} == {"model_index.json"}
+
+
 def test_weights_in_several_files_are_fetched_by_their_index(hub: Hub, hub_server: FakeHub) -> None:
     unet = hub_server.folder / "unet"
     whole = unet / "diffusion_pytorch_model.safetensors"

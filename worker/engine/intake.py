@@ -19,7 +19,13 @@ from worker.engine.families.picture_codec import LatentDistribution, PictureCode
 from worker.engine.fault import call_with_room, is_out_of_memory, release_memory
 from worker.engine.fitting import Size, advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
-from worker.engine.lora import DENOISER, TEXT_ENCODER, ActiveAdapter, Attachment
+from worker.engine.lora import (
+    DENOISER,
+    TEXT_ENCODER,
+    TEXT_ENCODERS,
+    ActiveAdapter,
+    Attachment,
+)
 from worker.engine.model_cache import ModelCache
 from worker.engine.samplers import SamplerBook, Scheduler, scale_noise
 from worker.engine.snapshot import restore
@@ -156,7 +162,7 @@ class Intake:
         self, family: Family, condition: Condition, adapters: Sequence[ActiveAdapter]
     ) -> Conditioning:
         """Encode a condition, or find it encoded: always alone, so that the bits are the same."""
-        heard = [adapter for adapter in adapters if TEXT_ENCODER in adapter.branches]
+        heard = [one for one in adapters if not one.branches.keys().isdisjoint(TEXT_ENCODERS)]
         key = (family.spec.id, condition, *((adapter.id, adapter.weight) for adapter in heard))
         if key in self._prompts:
             self._tally.prompt_hits += 1

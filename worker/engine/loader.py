@@ -7,12 +7,15 @@ import torch
 
 from shared.catalog import ModelSpec
 from shared.errors import HubUnavailable, ModelUnavailable
-from shared.model_folder import ANY_PIPELINE
+from shared.model_folder import ANY_PIPELINE, has_part
 from worker.engine.device import free_unused
 from worker.engine.families.dit import DiT
 from worker.engine.families.family import Family
+from worker.engine.families.flux import Flux
 from worker.engine.families.pipeline import AnyPipeline
 from worker.engine.families.placement import choose_dtype
+from worker.engine.families.sd3 import StableDiffusion3
+from worker.engine.families.sdxl import StableDiffusionXL
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.fault import is_out_of_memory
 from worker.engine.weights import foresee_bytes, measure_bytes
@@ -32,6 +35,9 @@ class FamilyClass(Protocol):
 #: Family names of the catalog and the classes that run them.
 _FAMILIES: dict[str, FamilyClass] = {
     "stable_diffusion": StableDiffusion,
+    "sdxl": StableDiffusionXL,
+    "sd3": StableDiffusion3,
+    "flux": Flux,
     "dit": DiT,
     ANY_PIPELINE: AnyPipeline,
 }
@@ -68,7 +74,7 @@ class ModelLoader:
             HubUnavailable: They cannot be fetched.
         """
         if self._files is not None:
-            self._files.fetch(spec, _parts_of(spec))
+            self._files.fetch(spec, _name_parts(spec))
 
     def foresee(self, spec: ModelSpec) -> int:
         """Say from its files how many bytes a model will take.
@@ -102,12 +108,15 @@ class ModelLoader:
     def _foresee_parts(self, spec: ModelSpec) -> dict[str, int]:
         return {
             part: foresee_bytes(spec.path / part, choose_dtype(spec, part))
-            for part in _parts_of(spec)
+            for part in _name_parts(spec)
         }
 
 
-def _parts_of(spec: ModelSpec) -> tuple[str, ...]:
-    return spec.parts or _FAMILIES[spec.family].PARTS
+def _name_parts(spec: ModelSpec) -> Iterable[str]:
+    """Name the networks of a model: those of its family that it has."""
+    if spec.parts:
+        return spec.parts
+    return [part for part in _FAMILIES[spec.family].PARTS if has_part(spec.path, part)]
 
 
 class TooLarge(Exception):

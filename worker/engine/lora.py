@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,7 +17,9 @@ from torch.nn import functional
 from shared.errors import AdapterUnavailable
 
 #: Parts of a model that adapters change, named as in their files.
-DENOISER, TEXT_ENCODER = "unet", "text_encoder"
+DENOISER, TEXT_ENCODER, TEXT_ENCODER_2 = "unet", "text_encoder", "text_encoder_2"
+#: Those that read the prompt, in the order in which a model has them.
+TEXT_ENCODERS = (TEXT_ENCODER, TEXT_ENCODER_2)
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
@@ -88,6 +91,20 @@ def bind(model: nn.Module, part: str, adapters: Sequence[ActiveAdapter]) -> Atta
                 )
             added[layer].append((branch, branch.scale(adapter.weight)))
     return Attachment(tuple((layer, _make_hook(branches)) for layer, branches in added.items()))
+
+
+def bind_readers(
+    text_encoders: Sequence[nn.Module], adapters: Sequence[ActiveAdapter]
+) -> Attachment:
+    """Find the layers of all text encoders of a model that adapters change.
+
+    Raises:
+        AdapterUnavailable: One has a layer that they have not, or is for one more of them.
+    """
+    both = zip_longest(TEXT_ENCODERS, text_encoders, fillvalue=nn.Module())
+    return Attachment(
+        tuple(hook for part, model in both for hook in bind(model, str(part), adapters).hooks)
+    )
 
 
 def _fits(layer: nn.Module, branch: Branch) -> bool:

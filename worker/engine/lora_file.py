@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +15,7 @@ from diffusers.utils import state_dict_utils
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.engine.lora import DENOISER, TEXT_ENCODER, Branch
+from worker.engine.lora import DENOISER, TEXT_ENCODERS, Branch
 
 #: Bytes of a number once it is loaded.
 ITEM_BYTES = 4
@@ -28,6 +29,9 @@ _OTHER_KINDS = {
 }
 #: What in an adapter's own description does.
 _OTHER_OPTIONS = {"use_dora": "DoRA", "use_rslora": "rank-stabilized LoRA", "lora_bias": "biases"}
+
+#: Kohya's scripts number the layers of SDXL through all blocks: what it takes to count them off.
+_XL = SimpleNamespace(layers_per_block=2)
 
 ValueT = TypeVar("ValueT")
 #: A part of a model and a layer of it.
@@ -99,14 +103,16 @@ def _name_by_layer(
 ) -> tuple[dict[Place, dict[str, Tensor]], dict[Place, float]]:
     """Sort tensors by the layer that they belong to, and alphas, whatever names they came with."""
     try:
-        tensors, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(dict(named))
-    except (KeyError, ValueError) as error:
+        tensors, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(
+            dict(named), unet_config=_XL
+        )
+    except (KeyError, ValueError, IndexError) as error:
         raise UnusableFile("names its tensors in no way that diffusers knows") from error
     halves: dict[Place, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in _rename(tensors).items():
         place, mark, role = name.partition(".lora_")
-        if not mark or name.partition(".")[0] not in (DENOISER, TEXT_ENCODER):
-            raise UnusableFile("is no LoRA of a model like Stable Diffusion 1 or 2")
+        if not mark or name.partition(".")[0] not in (DENOISER, *TEXT_ENCODERS):
+            raise UnusableFile("is no LoRA of a model like Stable Diffusion 1, 2 or XL")
         halves[_read_place(place)][role] = tensor
     if not halves:
         raise UnusableFile("is empty")
@@ -132,7 +138,7 @@ def _rename(values: Mapping[str, ValueT]) -> dict[str, ValueT]:
 def _read_place(name: str) -> Place:
     part, _, layer = name.partition(".")
     # Older text encoders had their layers one level deeper.
-    return part, layer.removeprefix("text_model.") if part == TEXT_ENCODER else layer
+    return part, layer.removeprefix("text_model.") if part in TEXT_ENCODERS else layer
 
 
 def _read_alphas(metadata: Mapping[str, str], places: Collection[Place]) -> dict[Place, float]:

@@ -83,7 +83,7 @@ def test_a_sampler_steps_latents_of_another_device(models: ModelCache, sampler: 
 @torch.inference_mode()
 def test_a_model_takes_what_lies_on_the_cpu_to_its_device() -> None:
     family = ModelCache(Catalog.load(CATALOG), "cpu").load("demo")
-    for part in (family._text_encoder, family._unet, family._vae):
+    for part in family.parts:
         part.to("meta")
     family.device = torch.device("meta")
     prompt = family.encode("a red star")

@@ -63,7 +63,7 @@ KOHYA = {
     [
         ({}, "is empty"),
         ({"model.weight": torch.zeros(2, 2)}, "is no LoRA of a model like Stable Diffusion"),
-        ({"text_encoder_2.a.lora_A.weight": torch.zeros(2, 2)}, "is no LoRA of a model like"),
+        ({"text_encoder_3.a.lora_A.weight": torch.zeros(2, 2)}, "is no LoRA of a model like"),
         ({"base_model.model.a.lora_A.weight": torch.zeros(2, 2)}, "is no LoRA of a model like"),
         (
             {f"{PREFIX}A.weight": torch.zeros(2, 128, 3, 3)},

@@ -22,13 +22,16 @@ _WIDTH = 16
 def choose_dtype(spec: ModelSpec, part: str) -> torch.dtype:
     """Return what a part of a model computes in.
 
-    Some autoencoders leave the range of float16, and say so.
+    Some autoencoders leave the range of float16, and say so; T5 does and does not say it.
     """
     dtype = _DTYPES[spec.device_options.dtype]
-    if part == "vae" and dtype is torch.float16:
-        config = json.loads((spec.path / part / "config.json").read_text())
-        return torch.float32 if config.get("force_upcast", True) else dtype
-    return dtype
+    if dtype is not torch.float16:
+        return dtype
+    config = json.loads((spec.path / part / "config.json").read_text())
+    is_wide = (
+        config.get("force_upcast", True) if part == "vae" else config.get("model_type") == "t5"
+    )
+    return torch.float32 if is_wide else dtype
 
 
 class Placement:

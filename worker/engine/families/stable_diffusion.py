@@ -4,7 +4,6 @@ Each function does what diffusers' StableDiffusionPipeline, or the one for image
 inpainting, does at the same place, so that a job alone gives the same bits.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -18,14 +17,24 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.preview_map import load_preview_map
 from shared.catalog import ModelSpec
-from shared.errors import InvalidInput
 from shared.request import GenerationRequest
+from shared.vocab import GuidanceForm
 from worker.engine.conditioning import Condition, Conditioning
 from worker.engine.families.compiled import CompiledDenoiser, Denoise, denoise
+from worker.engine.families.noise import draw_noise
 from worker.engine.families.part import PartLoader, touch
 from worker.engine.families.picture_codec import LATENTS, PictureCodec
 from worker.engine.families.placement import Placement
-from worker.engine.lora import DENOISER, NOTHING, TEXT_ENCODER, ActiveAdapter, Attachment, bind
+from worker.engine.families.prompt_reader import PromptReader
+from worker.engine.families.told_guidance import ToldPrompt, embed_guidance
+from worker.engine.lora import (
+    DENOISER,
+    NOTHING,
+    ActiveAdapter,
+    Attachment,
+    bind,
+    bind_readers,
+)
 from worker.engine.samplers import load_native
 
 
@@ -44,11 +53,7 @@ class StableDiffusion:
         self._placement = Placement(spec, self.device)
         loader = PartLoader(spec, self._placement, on_part)
         self.scheduler = load_native(spec.path)
-        self._tokenizer = CLIPTokenizer.from_pretrained(
-            spec.path / "tokenizer", local_files_only=True
-        )
-        # It cannot be used by two threads at once: one encodes prompts, one measures.
-        self._tokenizing = threading.Lock()
+        self._reader = PromptReader(CLIPTokenizer, spec.path / "tokenizer")
         self._text_encoder = loader.load(CLIPTextModel, "text_encoder")
         self._unet = loader.load(UNet2DConditionModel, "unet")
         self._placement.set_attention(self._unet)
@@ -76,11 +81,16 @@ class StableDiffusion:
         Raises:
             AdapterUnavailable: One was made for another model.
         """
-        parts = {DENOISER: self._unet, TEXT_ENCODER: self._text_encoder}
-        return bind(parts[part], part, adapters) if adapters else NOTHING
+        if not adapters:
+            return NOTHING
+        if part == DENOISER:
+            return bind(self._unet, part, adapters)
+        return bind_readers([self._text_encoder], adapters)
 
     def conditions(self, request: GenerationRequest) -> tuple[Condition, ...]:
         """Say what each row shows: negative prompt and prompt, or the prompt alone."""
+        if self.spec.guidance is GuidanceForm.TOLD:
+            return (ToldPrompt(str(request.prompt), request.guidance),)
         shown: tuple[Condition, ...] = (request.prompt,)
         return (request.negative_prompt, *shown) if request.is_guided else shown
 
@@ -90,16 +100,12 @@ class StableDiffusion:
         Raises:
             InvalidInput: The prompt has more tokens than the model takes.
         """
-        with self._tokenizing:
-            tokens = self._tokenizer(
-                condition, padding="max_length", truncation=False, return_tensors="pt"
-            ).input_ids
-        if tokens.shape[1] > self._tokenizer.model_max_length:
-            raise InvalidInput(
-                f"the prompt has {tokens.shape[1]} tokens, "
-                f"the model takes {self._tokenizer.model_max_length}"
-            )
-        embeds = self._text_encoder(tokens.to(self.device), attention_mask=None)[0]
+        if isinstance(condition, ToldPrompt):
+            told = embed_guidance(condition.guidance, self._unet.config.time_cond_proj_dim)
+            told = told.to(self.device, self._placement.dtype)
+            return {**self.encode(condition.prompt), "timestep_cond": told}
+        tokens = self._reader.read(str(condition)).to(self.device)
+        embeds = self._text_encoder(tokens, attention_mask=None)[0]
         return {"encoder_hidden_states": embeds}
 
     def schedule_arguments(self, request: GenerationRequest) -> dict[str, Any]:  # noqa: ARG002
@@ -113,13 +119,19 @@ class StableDiffusion:
     def example(self) -> tuple[Tensor, Conditioning]:
         """Make the inputs of one row of the model's own size, of no prompt."""
         generator = torch.Generator("cpu").manual_seed(0)
-        return self._noise(self.spec.width, self.spec.height, generator), self.encode("")
+        is_told = self.spec.guidance is GuidanceForm.TOLD
+        condition = ToldPrompt("", 1.0) if is_told else ""
+        return self._noise(self.spec.width, self.spec.height, generator), self.encode(condition)
 
     def _noise(self, width: int, height: int, generator: torch.Generator) -> Tensor:
         factor = self.spec.latent_factor
-        shape = (1, self._unet.config.in_channels, height // factor, width // factor)
-        noise = torch.randn(shape, generator=generator, device=generator.device, dtype=LATENTS)
-        return noise.to(self.device)
+        return draw_noise(
+            self._unet.config.in_channels,
+            width=width // factor,
+            height=height // factor,
+            generator=generator,
+            device=self.device,
+        )
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser on rows at timesteps of their own.
