@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.catalog import ModelSpec
 from shared.catalog_entry import PresetValues
+from shared.compatibility import stand_in
 from shared.errors import ConfigurationError
 from shared.job import PresetRef
 from shared.vocab import Medium, Sampler, Schedule
@@ -66,6 +67,7 @@ class Preset:
         """Settle every value: what the request says, else the model, else this preset."""
         own = spec.presets.get(self.ref.name, PresetValues())
         mine = self.distilled if spec.is_distilled else self.values[spec.medium]
+        mine = mine.model_copy(update={"sampler": stand_in(mine.sampler, spec)})
         layers = (mine, own, explicit)
         settled: dict[str, object] = {}
         for layer in layers:

@@ -5,7 +5,7 @@ Which of them are loaded is a fact of a worker, not of the catalog.
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from shared.errors import ConfigurationError, HubUnavailable
 from shared.hub import Hub
 from shared.model_folder import ModelFacts, read_folder
 from shared.schedule import TrainingSchedule
+from shared.sound import SoundSpec
 from shared.vocab import Medium, PredictionType, Process
 
 
@@ -39,12 +40,15 @@ class ModelSpec:
     is_distilled: bool
     #: Steps that distillation visited; consistency sampling takes its timesteps from theirs.
     teacher_steps: int
-    #: Pixels per latent cell, along each side.
+    #: Pixels per latent cell, along each side; of sounds samples, along time.
     latent_factor: int
+    #: Of pictures; 0 for sounds.
     width: int
     height: int
     max_width: int
     max_height: int
+    #: What its sounds are; None for pictures.
+    sound: SoundSpec | None
     #: Tokens the text encoder takes, start and end marks included; 0 without one.
     max_tokens: int
     #: What a class-conditional model is told instead of a prompt: numbers by their names; None for
@@ -108,7 +112,11 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
     try:
         facts = read_folder(model_id, folder)
         _check_family(model_id, facts, entry)
-        _check_sizes(model_id, entry, facts)
+        _check_extent(model_id, facts, entry)
+        width, height = entry.width or facts.side, entry.height or facts.side
+        max_width, max_height = entry.max_width or width, entry.max_height or height
+        _check_side(model_id, "width", width, most=max_width, factor=facts.latent_factor)
+        _check_side(model_id, "height", height, most=max_height, factor=facts.latent_factor)
         return ModelSpec(
             id=model_id,
             path=folder,
@@ -123,10 +131,11 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
             is_distilled=entry.distilled or facts.is_distilled,
             teacher_steps=facts.teacher_steps,
             latent_factor=facts.latent_factor,
-            width=entry.width or facts.side,
-            height=entry.height or facts.side,
-            max_width=entry.max_width,
-            max_height=entry.max_height,
+            width=width,
+            height=height,
+            max_width=max_width,
+            max_height=max_height,
+            sound=None if facts.sound is None else _limit(model_id, facts.sound, entry),
             max_tokens=facts.max_tokens,
             labels=facts.labels,
             exact_rows=entry.exact_rows,
@@ -162,21 +171,46 @@ def _check_family(model_id: str, facts: ModelFacts, entry: ModelEntry) -> None:
         )
 
 
-def _check_sizes(model_id: str, entry: ModelEntry, facts: ModelFacts) -> None:
+def _check_extent(model_id: str, facts: ModelFacts, entry: ModelEntry) -> None:
+    """See that an entry says nothing of pictures where a model makes sounds, or the reverse."""
+    picture = ("width", "height", "max_width", "max_height")
+    for name in ("duration_s", "max_duration_s") if facts.sound is None else picture:
+        if getattr(entry, name) is not None:
+            raise ConfigurationError(
+                f"model {model_id}: {facts.family} models make {facts.medium.value!r}, which has "
+                f"no {name}; leave it out"
+            )
+
+
+def _check_side(model_id: str, name: str, default: int, *, most: int, factor: int) -> None:
     """See that a picture of the default size can be asked for."""
-    factor = facts.latent_factor
-    for name in ("width", "height"):
-        default, most = getattr(entry, name) or facts.side, getattr(entry, f"max_{name}")
-        if default % factor:
-            raise ConfigurationError(
-                f"model {model_id}: {name} {default} is no multiple of {factor}, the pixels of "
-                f"a latent's cell; {default - default % factor} is"
-            )
-        if default > most:
-            raise ConfigurationError(
-                f"model {model_id}: max_{name} {most} is below the {default} pixels that it was "
-                f"made for; raise it, or give a smaller {name}"
-            )
+    if default % factor:
+        raise ConfigurationError(
+            f"model {model_id}: {name} {default} is no multiple of {factor}, the pixels of "
+            f"a latent's cell; {default - default % factor} is"
+        )
+    if default > most:
+        raise ConfigurationError(
+            f"model {model_id}: max_{name} {most} is below the {default} pixels that it was "
+            f"made for; raise it, or give a smaller {name}"
+        )
+
+
+def _limit(model_id: str, sound: SoundSpec, entry: ModelEntry) -> SoundSpec:
+    """Put what an entry says of durations into what a model's files say."""
+    most = entry.max_duration_s or sound.max_duration_s
+    default = entry.duration_s or min(sound.duration_s, most)
+    if sound.length is not None and most > sound.max_duration_s:
+        raise ConfigurationError(
+            f"model {model_id}: max_duration_s {most:g} is more than its latents hold; "
+            f"{sound.max_duration_s:g} is the most"
+        )
+    if not sound.min_duration_s <= default <= most:
+        raise ConfigurationError(
+            f"model {model_id}: duration_s {default:g} is not within its {sound.min_duration_s:g} "
+            f"to {most:g} seconds"
+        )
+    return replace(sound, duration_s=default, max_duration_s=most)
 
 
 def _first_line(error: Exception) -> str:

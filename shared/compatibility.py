@@ -131,6 +131,12 @@ def goes_by_timesteps(sampler: Sampler, schedule: Schedule) -> bool:
     return schedule not in OWN_LEVELS or sampler not in _PLACES_LEVELS
 
 
+def stand_in(sampler: Sampler, spec: ModelSpec) -> Sampler:
+    """Return a sampler, or what comes nearest to it on a model whose process is another."""
+    is_its_own = _PROCESSES.get(sampler, Process.DIFFUSION) is spec.process
+    return sampler if is_its_own else _goes_everywhere(sampler, spec)
+
+
 def max_steps(
     sampler: Sampler, schedule: Schedule, spec: ModelSpec, *, allow_undistilled: bool = False
 ) -> int:

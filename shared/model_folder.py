@@ -1,6 +1,7 @@
 """What a model's own files say of it, read without torch."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 
 from shared.errors import ConfigurationError
 from shared.schedule import TrainingSchedule
+from shared.sound import SoundSpec
 from shared.vocab import Medium, PredictionType, Process
 
 #: Scheduler classes that a folder names if its model is none of the usual diffusion.
 _PROCESSES = {
     "FlowMatchEulerDiscreteScheduler": Process.FLOW,
     "FlowMatchHeunDiscreteScheduler": Process.FLOW,
+    "CosineDPMSolverMultistepScheduler": Process.EDM,
     "EDMDPMSolverMultistepScheduler": Process.EDM,
     "EDMEulerScheduler": Process.EDM,
 }
@@ -45,6 +48,8 @@ class ModelFacts:
     side: int
     max_tokens: int = 0
     labels: Mapping[str, int] | None = None
+    #: Of models that make sounds, whose `side` is 0.
+    sound: SoundSpec | None = None
 
 
 def read_folder(model_id: str, folder: Path) -> ModelFacts:
@@ -112,6 +117,83 @@ def _read_dit(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFac
         latent_factor=factor,
         side=transformer["sample_size"] * factor,
         labels=_read_labels(model_id, index),
+    )
+
+
+def _read_stable_audio(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
+    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+    vae = _read_json(folder / "vae" / "config.json")
+    transformer = _read_json(folder / "transformer" / "config.json")
+    projection = _read_json(folder / "projection_model" / "config.json")
+    if _PROCESSES.get(scheduler["_class_name"]) is not Process.EDM:
+        raise ConfigurationError(
+            f"model {model_id}: a {index['_class_name']} is served with a scheduler of "
+            f"{Process.EDM} models; its own is a {scheduler['_class_name']}"
+        )
+    hop, rate = math.prod(vae["downsampling_ratios"]), vae["sampling_rate"]
+    length = transformer["sample_size"]
+    longest = min(length * hop / rate, projection["max_value"])
+    return ModelFacts(
+        pipeline=index["_class_name"],
+        family="stable_audio",
+        medium=Medium.AUDIO,
+        process=Process.EDM,
+        prediction_type=PredictionType(scheduler["prediction_type"]),
+        training=TrainingSchedule(scheduler["num_train_timesteps"]),
+        is_distilled=False,
+        teacher_steps=DEFAULT_TEACHER_STEPS,
+        latent_factor=hop,
+        side=0,
+        max_tokens=_read_json(folder / "tokenizer" / "tokenizer_config.json")["model_max_length"],
+        sound=SoundSpec(
+            sample_rate=rate,
+            duration_s=longest,
+            min_duration_s=max(hop / rate, projection["min_value"]),
+            max_duration_s=longest,
+            hop=hop,
+            length=length,
+        ),
+    )
+
+
+def _read_audioldm2(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
+    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+    vae = _read_json(folder / "vae" / "config.json")
+    unet = _read_json(folder / "unet" / "config.json")
+    vocoder = _read_json(folder / "vocoder" / "config.json")
+    _check_channels(model_id, taken=unet["in_channels"], vae=vae)
+    _check_process(model_id, index["_class_name"], scheduler)
+    if index["text_encoder_2"][1] != "T5EncoderModel":
+        raise ConfigurationError(
+            f"model {model_id}: a {index['_class_name']} that reads a transcription aloud "
+            f"({index['text_encoder_2'][1]}) is not served; those with a T5EncoderModel are"
+        )
+    factor, rate = _latent_factor(vae), vocoder["sampling_rate"]
+    hop = factor * math.prod(vocoder["upsample_rates"])
+    duration_s = unet["sample_size"] * hop / rate
+    return ModelFacts(
+        pipeline=index["_class_name"],
+        family="audioldm2",
+        medium=Medium.AUDIO,
+        process=Process.DIFFUSION,
+        prediction_type=PredictionType(scheduler["prediction_type"]),
+        training=_read_training(model_id, scheduler),
+        is_distilled=scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
+        teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
+        latent_factor=hop,
+        side=0,
+        max_tokens=min(
+            _read_json(folder / name / "tokenizer_config.json")["model_max_length"]
+            for name in ("tokenizer", "tokenizer_2")
+        ),
+        sound=SoundSpec(
+            sample_rate=rate,
+            duration_s=duration_s,
+            min_duration_s=hop / rate,
+            max_duration_s=duration_s,
+            hop=hop,
+            bands=vocoder["model_in_dim"] // factor,
+        ),
     )
 
 
@@ -190,5 +272,7 @@ _Reader = Callable[[str, Path, Mapping[str, Any]], ModelFacts]
 #: By the `_class_name` of a model_index.json.
 _READERS: dict[str, _Reader] = {
     "StableDiffusionPipeline": _read_stable_diffusion,
+    "AudioLDM2Pipeline": _read_audioldm2,
     "DiTPipeline": _read_dit,
+    "StableAudioPipeline": _read_stable_audio,
 }

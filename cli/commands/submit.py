@@ -20,7 +20,7 @@ from cli.printing import (
 from cli.watching import watch_until_end
 from latentq_client import Estimate
 
-Prompt = Annotated[str, typer.Argument(help="What the picture shall show.")]
+Prompt = Annotated[str, typer.Argument(help="What the picture or the sound shall be of.")]
 KeyOption = Annotated[str | None, typer.Option(help="The same key again is the same job.")]
 
 
@@ -34,7 +34,7 @@ def submit(  # noqa: PLR0913 - one option for each thing to say
         bool, typer.Option("--wait", "--watch", help="Wait for the end, with a live bar.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder to save the pictures to; waits for the end.")
+        Path | None, typer.Option(help="Folder to save the outputs to; waits for the end.")
     ] = None,
     preview: PreviewOption = PreviewStyle.AUTO,
     url: UrlOption = None,

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.errors import OutOfMemory
+from shared.errors import InvalidInput, OutOfMemory
 from shared.request import GenerationRequest
 from shared.vocab import Determinism
 from worker.company import Company
 from worker.engine.conditioning import Condition, Conditioning, shapes_of
-from worker.engine.families.family import Family, LatentDistribution
+from worker.engine.families.family import Family, LatentDistribution, StartsFromPictures
 from worker.engine.fault import call_with_room, is_out_of_memory, release_memory
-from worker.engine.fitting import Size, advise_size
+from worker.engine.fitting import advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
 from worker.engine.lora import DENOISER, TEXT_ENCODER, ActiveAdapter, Attachment
 from worker.engine.model_cache import ModelCache
@@ -90,7 +90,7 @@ class Intake:
                 for condition in family.conditions(request)
             ),
             image=None if source is None else self._encode_image(family, source),
-            mask=None if mask is None else family.encode_mask(mask),
+            mask=None if mask is None else _painter(family).encode_mask(mask),
             adapter_weights=tuple((adapter.id, adapter.weight) for adapter in adapters),
             adapters=family.bind(DENOISER, adapters),
         )
@@ -170,22 +170,32 @@ class Intake:
         return self._prompts[key]
 
     def _encode_image(self, family: Family, source: SourceImage) -> LatentDistribution:
+        painter = _painter(family)
         try:
-            return call_with_room(self._company, partial(family.encode_image, source.pixels))
+            return call_with_room(self._company, partial(painter.encode_image, source.pixels))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             release_memory(error)
         factor = family.spec.latent_factor
 
-        def call(size: Size) -> None:
-            shape = (factor * size.height, factor * size.width, 3)
-            family.encode_image(np.zeros(shape, np.uint8))
+        def call(shape: tuple[int, ...]) -> None:
+            painter.encode_image(np.zeros((*(factor * side for side in shape), 3), np.uint8))
 
-        height, width, _ = source.pixels.shape
-        asked = Size(width // factor, height // factor)
+        asked = [side // factor for side in source.pixels.shape[:2]]
         with self._company.alone():
             raise OutOfMemory(advise_size(family.spec, asked, call, where="to start from"))
+
+
+def _painter(family: Family) -> StartsFromPictures:
+    """Return a family as one whose jobs may start from a picture.
+
+    Raises:
+        InvalidInput: They may not.
+    """
+    if not isinstance(family, StartsFromPictures):
+        raise InvalidInput(f"jobs of {family.spec.id} start from no picture")
+    return family
 
 
 def _start_from_image(
@@ -199,7 +209,8 @@ def _start_from_image(
     first = request.first_iteration
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
-    image = family.sample(encoded.image, generator)
+    painter = _painter(family)
+    image = painter.sample(encoded.image, generator)
     if encoded.mask is not None or request.determinism is Determinism.EXACT:
         # The encoder leaves channels innermost in memory, which shows in a forward's last bits.
         # diffusers' image-to-image goes on so, its inpainting does not; and rows of both kinds
@@ -209,7 +220,7 @@ def _start_from_image(
     if encoded.mask is None:
         return _Start(noise_to(scheduler, image, noise, first))
     # The inpainting pipeline encodes the masked picture next, which other models need.
-    family.sample(encoded.image, generator)
+    painter.sample(encoded.image, generator)
     known = KnownRegion(image, noise, encoded.mask)
     if request.strength == 1:
         return _Start(scale_noise(scheduler, noise), known)

@@ -8,8 +8,10 @@ import torch
 from shared.catalog import ModelSpec
 from shared.errors import HubUnavailable, ModelUnavailable
 from worker.engine.device import free_unused
+from worker.engine.families.audioldm2 import AudioLDM2
 from worker.engine.families.family import Family
 from worker.engine.families.placement import choose_dtype
+from worker.engine.families.stable_audio import StableAudio
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.fault import is_out_of_memory
 from worker.engine.weights import foresee_bytes, measure_bytes
@@ -27,7 +29,11 @@ class FamilyClass(Protocol):
 
 
 #: Family names of the catalog and the classes that run them.
-_FAMILIES: dict[str, FamilyClass] = {"stable_diffusion": StableDiffusion}
+_FAMILIES: dict[str, FamilyClass] = {
+    "audioldm2": AudioLDM2,
+    "stable_audio": StableAudio,
+    "stable_diffusion": StableDiffusion,
+}
 
 
 class WeightFiles(Protocol):

@@ -1,7 +1,7 @@
 """What a pipeline family has to do, so that jobs of it share forwards."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from shared.request import GenerationRequest
 from worker.engine.conditioning import Condition, Conditioning
 from worker.engine.lora import ActiveAdapter, Attachment
 from worker.engine.samplers import Scheduler
+from worker.engine.sound import Sound
 
 #: What a picture may become: diffusers' DiagonalGaussianDistribution over latents [1, C, h, w].
 LatentDistribution = Any
@@ -72,15 +73,6 @@ class Family(Protocol):
     def example(self) -> tuple[Tensor, Conditioning]:
         """Make the inputs of one row of the model's own size: latents [1, C, ...], conditioning."""
 
-    def encode_image(self, pixels: NDArray[np.uint8]) -> LatentDistribution:
-        """Encode a picture [H, W, 3]; what it looked like is spread over a distribution."""
-
-    def sample(self, distribution: LatentDistribution, generator: torch.Generator) -> Tensor:
-        """Draw a picture's latents [1, C, h, w]."""
-
-    def encode_mask(self, mask: NDArray[np.float32]) -> Tensor:
-        """Scale a mask [H, W] of zeros and ones down to [1, 1, h, w]."""
-
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser on rows at timesteps of their own.
 
@@ -90,11 +82,25 @@ class Family(Protocol):
             conditioning: What each row is conditioned on. [B, ...] each
         """
 
-    def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8]:
-        """Decode latents [1, C, h, w] to pixels [H, W, 3].
+    def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8] | Sound:
+        """Decode latents [1, C, ...] to pixels [H, W, 3], or to a sound, perhaps a longer one.
 
-        Tiles, along the longer side, take less memory, and change pixels where they overlap.
+        Tiles, along the longer side, take less memory, and change what lies where they overlap.
 
         Raises:
             NonFinite: The decoder's numbers left their range.
         """
+
+
+@runtime_checkable
+class StartsFromPictures(Protocol):
+    """What a family besides does whose jobs may start from a picture."""
+
+    def encode_image(self, pixels: NDArray[np.uint8]) -> LatentDistribution:
+        """Encode a picture [H, W, 3]; what it looked like is spread over a distribution."""
+
+    def sample(self, distribution: LatentDistribution, generator: torch.Generator) -> Tensor:
+        """Draw a picture's latents [1, C, h, w]."""
+
+    def encode_mask(self, mask: NDArray[np.float32]) -> Tensor:
+        """Scale a mask [H, W] of zeros and ones down to [1, 1, h, w]."""
