@@ -97,7 +97,13 @@ class ModelBody(BaseModel):
     output_formats: list[OutputFormat]
     #: Pixels of a latent's cell along each side, or its samples along time.
     latent_factor: int
+    #: 0 where it reads no text.
     max_tokens: int
+    #: What a class-conditional model can be asked for: numbers by their names; null for others.
+    labels: dict[str, int] | None
+    takes_adapters: bool
+    #: Whether jobs can start from a picture.
+    starts_from_pictures: bool
     exact_rows: int
     #: The model's own values for presets, where it has any.
     presets: dict[str, PresetValues]
@@ -244,6 +250,9 @@ def _describe_model(spec: ModelSpec, catalog: Catalog, workers: list[HoldingBody
         output_formats=list(OUTPUT_FORMATS[spec.medium]),
         latent_factor=spec.latent_factor,
         max_tokens=spec.max_tokens,
+        labels=None if spec.labels is None else dict(spec.labels),
+        takes_adapters=spec.takes_adapters,
+        starts_from_pictures=spec.starts_from_pictures,
         exact_rows=spec.exact_rows,
         presets=dict(spec.presets),
         adapters=[

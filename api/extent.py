@@ -47,7 +47,12 @@ def _check_picture(body: JobCreate, extent: Extent, spec: ModelSpec) -> Iterator
     factor = spec.latent_factor
     sides = {"width": (extent.width, spec.max_width), "height": (extent.height, spec.max_height)}
     for name, (pixels, limit) in sides.items():
-        if pixels is not None and (pixels % factor or pixels > limit):
+        if pixels is None:
+            continue
+        if spec.has_one_size:
+            if pixels != limit:
+                yield FieldProblem(f"#/{name}", f"{spec.id} makes {limit} pixels, and no others")
+        elif pixels % factor or pixels > limit:
             detail = f"{spec.id} makes multiples of {factor} pixels up to {limit}"
             yield FieldProblem(f"#/{name}", detail)
     if body.duration_s is not None:
@@ -59,10 +64,6 @@ def _check_sound(body: JobCreate, extent: Extent, spec: ModelSpec) -> Iterator[F
     for name in ("width", "height"):
         if getattr(body, name) is not None:
             detail = f"{spec.id} makes sounds, which have a duration_s and no {name}"
-            yield FieldProblem(f"#/{name}", detail)
-    for name in ("init_image", "mask"):
-        if getattr(body, name) is not None:
-            detail = f"{spec.id} makes sounds; only image models start from a picture"
             yield FieldProblem(f"#/{name}", detail)
     sound, asked = spec.sound, extent.duration_s
     if sound is None or asked is None:

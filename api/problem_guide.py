@@ -148,10 +148,10 @@ GUIDES = {
         "#/guidance",
     ),
     "not_supported_yet": Guide(
-        "The field is known, and this version does not serve it.",
-        "Leave it out.",
-        "#/class_label: not supported yet; leave it out",
-        "#/class_label",
+        "The field is known, and this version does not serve what it holds.",
+        "Send what the detail names.",
+        "#/image: a job starts from one picture; send one",
+        "#/image",
     ),
     "prompt_too_long": Guide(
         "The prompt has more characters or tokens than the model reads; nothing is cut off.",

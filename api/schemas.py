@@ -94,16 +94,13 @@ class WebhookCreate(BaseModel):
 
 
 class JobCreate(BaseModel):
-    """A request as sent: strict types, nothing unknown; null is as good as absent.
-
-    A field of type None is one that a later version will know.
-    """
+    """A request as sent: strict types, nothing unknown; null is as good as absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
-    prompt: Annotated[Prompt, AfterValidator(_refuse_blank)]
+    prompt: Annotated[Prompt, AfterValidator(_refuse_blank)] | None = None
     negative_prompt: Prompt = ""
-    class_label: None = None
+    class_label: Annotated[int, Field(ge=0)] | Text | None = None
     model: Text | None = None
     preset: Text | None = None
     sampler: Annotated[Sampler | None, AsText] = None

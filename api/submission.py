@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from api.adapters import settle_adapters
+from api.conditioning import settle_subject
 from api.extent import check_extent, settle_extent, settle_format
 from api.inputs import Inputs
 from api.own_presets import FindPreset, PresetFields, find_own
@@ -67,7 +68,7 @@ class Resolver:
         others = [] if fields.model else [spec for spec in self.catalog if spec is not first]
         refusals = []
         for spec in (first, *others):
-            body = fields.lay_under(JobCreate(prompt="anything", model=spec.id))
+            body = fields.lay_under(_begin_body(spec))
             try:
                 self._settle(body, Inputs(), self.presets.default)
             except InvalidRequest as refusal:
@@ -82,19 +83,20 @@ class Resolver:
         strength = body.strength
         if inputs.init_image is not None and strength is None:
             strength = DEFAULT_STRENGTH
-        self._check_prompts(body, spec)
+        subject = settle_subject(body, spec, self.tokens)
         adapters = settle_adapters(body.adapters or (), spec, self.catalog)
         problems = [
             *check_extent(body, spec),
             *_check_sampling(sampling, spec, allow_undistilled=body.allow_undistilled),
-            *_check_start(sampling, strength, inputs),
+            *_check_start(sampling, strength, inputs, spec),
             *_check_not_before(body, self.clock()),
         ]
         if problems:
             raise InvalidRequest(problems)
         return GenerationRequest(
-            prompt=body.prompt,
-            negative_prompt=body.negative_prompt,
+            prompt=subject.prompt,
+            negative_prompt=subject.negative_prompt,
+            class_label=subject.class_label,
             model=spec.id,
             **sampling.model_dump(),
             seed=self.new_seed() if body.seed is None else body.seed,
@@ -139,20 +141,12 @@ class Resolver:
             detail = "this preset was deleted; name another one, or send its values in their fields"
         raise InvalidRequest([FieldProblem("#/preset", detail)], code="unknown_preset")
 
-    def _check_prompts(self, body: JobCreate, spec: ModelSpec) -> None:
-        texts = {"prompt": body.prompt, "negative_prompt": body.negative_prompt}
-        counts = {name: self.tokens.count(spec.id, text) for name, text in texts.items()}
-        problems = [
-            FieldProblem(
-                f"#/{name}",
-                f"has {count} tokens, start and end marks included; "
-                f"{spec.id} takes at most {spec.max_tokens}",
-            )
-            for name, count in counts.items()
-            if count > spec.max_tokens
-        ]
-        if problems:
-            raise InvalidRequest(problems, code="prompt_too_long")
+
+def _begin_body(spec: ModelSpec) -> JobCreate:
+    """Make the least that a job of a model has to say."""
+    if spec.labels is None:
+        return JobCreate(prompt="anything", model=spec.id)
+    return JobCreate(class_label=next(iter(spec.labels)), model=spec.id)
 
 
 def _sampling_of(body: JobCreate) -> dict[str, object]:
@@ -185,8 +179,13 @@ def _check_sampling(
 
 
 def _check_start(
-    sampling: Sampling, strength: float | None, inputs: Inputs
+    sampling: Sampling, strength: float | None, inputs: Inputs, spec: ModelSpec
 ) -> Iterator[FieldProblem]:
+    if inputs.init_image is not None and not spec.starts_from_pictures:
+        yield FieldProblem(
+            "#/init_image", f"{spec.id} starts from noise alone; leave init_image and mask out"
+        )
+        return
     if inputs.init_image is None:
         if inputs.mask is not None:
             yield FieldProblem("#/mask", "a mask says what of an init_image changes; send one too")

@@ -17,7 +17,7 @@ _WORDS = (
 
 
 class TokenCounter:
-    """The tokenizers of all models, loaded once."""
+    """The tokenizers of all models that read text, loaded once."""
 
     def __init__(self, catalog: Catalog) -> None:
         """Load them.
@@ -25,7 +25,7 @@ class TokenCounter:
         Raises:
             ConfigurationError: A model's tokenizer cannot be read.
         """
-        self._tokenizers = {spec.id: _load(spec) for spec in catalog}
+        self._tokenizers = {spec.id: _load(spec) for spec in catalog if spec.labels is None}
 
     def count(self, model_id: str, text: str) -> int:
         """Count tokens, start and end marks included."""

@@ -45,8 +45,6 @@ def _explain_one(error: Mapping[str, Any]) -> InvalidRequest:
             detail = "this field is required"
         case "extra_forbidden":
             detail = _name_likely(path[-1])
-        case "none_required":
-            code, detail = "not_supported_yet", "not supported yet; leave it out"
         case "string_unicode":
             detail = "a name with a lone surrogate is no text"
         case "string_too_long" if path[-1] in _PROMPTS:

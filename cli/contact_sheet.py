@@ -22,7 +22,7 @@ class Cell:
     note: str
 
 
-def write_contact_sheet(cells: Sequence[Cell], prompt: str) -> str:
+def write_contact_sheet(cells: Sequence[Cell], subject: str) -> str:
     """Write the page: the values of the last field that varies side by side, all else below."""
     across = _last_that_varies(cells)
     columns = list(dict.fromkeys(cell.coordinates.get(across, "") for cell in cells))
@@ -37,7 +37,7 @@ def write_contact_sheet(cells: Sequence[Cell], prompt: str) -> str:
         + "</tr>"
         for rest, found in rows.items()
     )
-    return _PAGE.format(prompt=html.escape(prompt), head=head, body=body)
+    return _PAGE.format(subject=html.escape(subject), head=head, body=body)
 
 
 def cells_of(sweep: Sweep[JobHandle], files: Sequence[Sequence[Path]]) -> list[Cell]:
@@ -104,7 +104,7 @@ _PAGE = """<!doctype html>
   audio {{ width: 12rem; display: block; margin-bottom: .3rem; }}
   small {{ display: block; color: #6e6e73; }}
 </style>
-<h1>{prompt}</h1>
+<h1>{subject}</h1>
 <table>
 <tr><th></th>{head}</tr>
 {body}

@@ -1,7 +1,7 @@
 """The fields of a job as options, for every command that takes some of them."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,9 @@ from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceCl
 #: By the field's name; each is None where it is not given.
 OPTIONS: dict[str, Any] = {
     "negative_prompt": Annotated[str | None, typer.Option(help="What it shall not show.")],
+    "class_label": Annotated[
+        str | None, typer.Option(help="Name or number, for models that take no prompt.")
+    ],
     "model": Annotated[
         str | None, typer.Option(help="Catalog id.", autocompletion=complete_models)
     ],
@@ -93,6 +96,19 @@ def with_fields(names: Sequence[str]) -> Callable[[Callable[..., None]], Callabl
         return run
 
     return decorate
+
+
+def name_subject(prompt: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a prompt beside other fields.
+
+    Raises:
+        ConfigurationError: There is none, nor a label instead.
+    """
+    if prompt is None and "class_label" not in fields:
+        raise ConfigurationError(
+            "Missing argument PROMPT, or --class-label where a model has labels"
+        )
+    return {"prompt": prompt, **fields}
 
 
 def send_pictures(client: Client, fields: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def describe_adapters(adapters: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{adapter['id']}:{adapter['weight']:g}" for adapter in adapters)
 
 
+def describe_subject(request: Mapping[str, Any]) -> str:
+    """Say what a job shall show: its prompt, as it is, or its label."""
+    prompt: str | None = request["prompt"]
+    return f"label {request['class_label']}" if prompt is None else prompt
+
+
 def describe_request(request: Mapping[str, Any], preset: str) -> Text:
     """Say in a line how a job is made."""
     return Text(
@@ -88,7 +94,7 @@ def print_jobs(jobs: Sequence[Job]) -> None:
             str(request["steps"]),
             f"{request['guidance']:g}",
             f"{job.created_at:%m-%d %H:%M:%S}",
-            Text(" ".join(request["prompt"].split())),
+            Text(" ".join(describe_subject(request).split())),
         )
     Console().print(table)
 

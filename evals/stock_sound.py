@@ -20,14 +20,11 @@ class StockSound:
         torch.set_num_threads(1)
         index = json.loads((folder / "model_index.json").read_text())
         pipeline_class: Any = getattr(diffusers, index["_class_name"])
-        own = (
-            {}
-            if scheduler is None
-            else {"scheduler": scheduler.from_pretrained(folder / "scheduler")}
-        )
         self._pipeline = pipeline_class.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False, **own
+            folder, dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False
         )
+        if scheduler is not None:
+            self._pipeline.scheduler = scheduler.from_config(self._pipeline.scheduler.config)
         self._pipeline.set_progress_bar_config(disable=True)
         self._names_length = index["_class_name"] == "AudioLDM2Pipeline"
 

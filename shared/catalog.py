@@ -54,6 +54,11 @@ class ModelSpec:
     #: What a class-conditional model is told instead of a prompt: numbers by their names; None for
     #: others.
     labels: Mapping[str, int] | None
+    takes_adapters: bool
+    #: Whether jobs of it can start from a picture.
+    starts_from_pictures: bool
+    #: Whether its pictures have `width` and `height` and no other size.
+    has_one_size: bool
     exact_rows: int
     max_rows: int
     device_options: DeviceOptions
@@ -104,6 +109,13 @@ class Catalog:
                 f"catalog {path}: default {file.default!r} is not among its models"
             )
         adapters = read_adapters(file.adapters, models=models, root=path.parent)
+        for adapter in adapters.values():
+            for model_id in adapter.models:
+                if not models[model_id].takes_adapters:
+                    raise ConfigurationError(
+                        f"adapter {adapter.id}: {model_id} takes none; models of the families "
+                        "that do have takes_adapters in GET /v1/models"
+                    )
         return cls(default=file.default, models=models, adapters=adapters)
 
 
@@ -113,10 +125,7 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
         facts = read_folder(model_id, folder)
         _check_family(model_id, facts, entry)
         _check_extent(model_id, facts, entry)
-        width, height = entry.width or facts.side, entry.height or facts.side
-        max_width, max_height = entry.max_width or width, entry.max_height or height
-        _check_side(model_id, "width", width, most=max_width, factor=facts.latent_factor)
-        _check_side(model_id, "height", height, most=max_height, factor=facts.latent_factor)
+        _check_sizes(model_id, entry, facts)
         return ModelSpec(
             id=model_id,
             path=folder,
@@ -131,13 +140,16 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
             is_distilled=entry.distilled or facts.is_distilled,
             teacher_steps=facts.teacher_steps,
             latent_factor=facts.latent_factor,
-            width=width,
-            height=height,
-            max_width=max_width,
-            max_height=max_height,
+            width=entry.width or facts.side,
+            height=entry.height or facts.side,
+            max_width=entry.max_width or facts.side,
+            max_height=entry.max_height or facts.side,
             sound=None if facts.sound is None else _limit(model_id, facts.sound, entry),
             max_tokens=facts.max_tokens,
             labels=facts.labels,
+            takes_adapters=facts.takes_adapters,
+            starts_from_pictures=facts.starts_from_pictures,
+            has_one_size=facts.has_one_size,
             exact_rows=entry.exact_rows,
             max_rows=max(entry.max_rows, entry.exact_rows),
             device_options=entry.device,
@@ -182,18 +194,27 @@ def _check_extent(model_id: str, facts: ModelFacts, entry: ModelEntry) -> None:
             )
 
 
-def _check_side(model_id: str, name: str, default: int, *, most: int, factor: int) -> None:
+def _check_sizes(model_id: str, entry: ModelEntry, facts: ModelFacts) -> None:
     """See that a picture of the default size can be asked for."""
-    if default % factor:
-        raise ConfigurationError(
-            f"model {model_id}: {name} {default} is no multiple of {factor}, the pixels of "
-            f"a latent's cell; {default - default % factor} is"
-        )
-    if default > most:
-        raise ConfigurationError(
-            f"model {model_id}: max_{name} {most} is below the {default} pixels that it was "
-            f"made for; raise it, or give a smaller {name}"
-        )
+    factor = facts.latent_factor
+    for name in ("width", "height"):
+        default = getattr(entry, name) or facts.side
+        most = getattr(entry, f"max_{name}") or facts.side
+        if facts.has_one_size and (default, most) != (facts.side, facts.side):
+            raise ConfigurationError(
+                f"model {model_id}: {facts.family} models make one size, here {facts.side}; leave "
+                f"{name} and max_{name} out"
+            )
+        if default % factor:
+            raise ConfigurationError(
+                f"model {model_id}: {name} {default} is no multiple of {factor}, the pixels of "
+                f"a latent's cell; {default - default % factor} is"
+            )
+        if default > most:
+            raise ConfigurationError(
+                f"model {model_id}: max_{name} {most} is below the {default} pixels that it was "
+                f"made for; raise it, or give a smaller {name}"
+            )
 
 
 def _limit(model_id: str, sound: SoundSpec, entry: ModelEntry) -> SoundSpec:

@@ -65,7 +65,7 @@ class ModelEntry(BaseModel):
     max_width: int | None = Field(
         default=None,
         ge=8,
-        description="Most pixels of a picture from left to right; those that it has by default.",
+        description="Most pixels of a picture from left to right; what it was trained on.",
     )
     max_height: int | None = Field(default=None, ge=8, description="The same, upwards.")
     duration_s: float | None = Field(

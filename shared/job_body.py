@@ -39,14 +39,12 @@ class AdapterBody(BaseModel):
 
 
 class RequestBody(BaseModel):
-    """The resolved request; sent again as it is, it makes an equal job.
+    """The resolved request; sent again as it is, it makes an equal job."""
 
-    A field of type None is one that a later version will know.
-    """
-
-    prompt: str
+    prompt: str | None
     negative_prompt: str
-    class_label: None = None
+    #: The number of a label, for models that are told one instead of a prompt.
+    class_label: int | None = None
     model: str
     preset: str
     sampler: Sampler
@@ -55,9 +53,9 @@ class RequestBody(BaseModel):
     guidance: float
     guidance_rescale: float
     seed: int
-    width: int | None
-    height: int | None
-    duration_s: float | None
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
     num_outputs: int
     init_image: str | None
     mask: str | None

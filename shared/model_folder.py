@@ -48,6 +48,12 @@ class ModelFacts:
     side: int
     max_tokens: int = 0
     labels: Mapping[str, int] | None = None
+    #: Whether jobs can have adapters.
+    takes_adapters: bool = False
+    #: Whether jobs can start from a picture.
+    starts_from_pictures: bool = False
+    #: Whether it makes pictures of that size and no other.
+    has_one_size: bool = False
     #: Of models that make sounds, whose `side` is 0.
     sound: SoundSpec | None = None
 
@@ -95,6 +101,8 @@ def _read_stable_diffusion(model_id: str, folder: Path, index: Mapping[str, Any]
         latent_factor=factor,
         side=unet["sample_size"] * factor,
         max_tokens=text_encoder["max_position_embeddings"],
+        takes_adapters=True,
+        starts_from_pictures=True,
     )
 
 
@@ -117,6 +125,7 @@ def _read_dit(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFac
         latent_factor=factor,
         side=transformer["sample_size"] * factor,
         labels=_read_labels(model_id, index),
+        has_one_size=True,
     )
 
 

@@ -25,6 +25,10 @@ MEGAPIXEL = 1_000_000
 SECOND_PIXELS = 44_100
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class InputImage(BaseModel):
     """An uploaded picture that a job needs."""
 
@@ -45,8 +49,14 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    prompt: Annotated[str, Field(min_length=1, max_length=4000, repr=False)]
+    #: None for models that are told a label.
+    prompt: Annotated[
+        Annotated[str, Field(min_length=1, max_length=4000)] | None, Field(repr=False)
+    ] = None
     negative_prompt: Annotated[str, Field(max_length=4000, repr=False)] = ""
+    #: The number of what a class-conditional model shall show. Where there is none nothing is
+    #: stored: workers of earlier releases know no such field.
+    class_label: Annotated[Annotated[int, Field(ge=0)] | None, Field(exclude_if=_is_none)] = None
     model: str
     sampler: Sampler
     schedule: Schedule
@@ -54,10 +64,12 @@ class GenerationRequest(BaseModel):
     guidance: Annotated[float, Field(ge=1, le=50, allow_inf_nan=False)]
     guidance_rescale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
-    #: Of pictures; None for sounds, which have a duration.
-    width: Annotated[int, Field(ge=8)] | None = None
-    height: Annotated[int, Field(ge=8)] | None = None
-    duration_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    #: Of pictures; sounds have a duration. What it has not is not stored, as above.
+    width: Annotated[Annotated[int, Field(ge=8)] | None, Field(exclude_if=_is_none)] = None
+    height: Annotated[Annotated[int, Field(ge=8)] | None, Field(exclude_if=_is_none)] = None
+    duration_s: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Field(exclude_if=_is_none)
+    ] = None
     num_outputs: Annotated[int, Field(ge=1, le=8)] = 1
     init_image: InputImage | None = None
     mask: InputImage | None = None
@@ -128,12 +140,8 @@ class GenerationRequest(BaseModel):
         """Return what a result's file says of its request.
 
         Pictures stand there by their content alone, and the time to wait for not at all: where they
-        were kept and when it was changes no pixel, and equal requests shall give equal bytes. Of
-        size and duration there is the one that it has.
+        were kept and when it was changes no pixel, and equal requests shall give equal bytes.
         """
-        recipe = self.model_dump(
+        return self.model_dump(
             mode="json", exclude={"init_image": {"id"}, "mask": {"id"}, "not_before": True}
         )
-        for name in ("duration_s",) if self.duration_s is None else ("width", "height"):
-            del recipe[name]
-        return recipe

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from cli.connection import ApiKeyOption, JsonOption, UrlOption, connect
-from cli.job_fields import OPTIONS, send_pictures, with_fields
+from cli.job_fields import OPTIONS, name_subject, send_pictures, with_fields
 from cli.preview import PreviewOption, PreviewStyle
 from cli.printing import (
     describe_request,
@@ -20,13 +20,18 @@ from cli.printing import (
 from cli.watching import watch_until_end
 from latentq_client import Estimate
 
-Prompt = Annotated[str, typer.Argument(help="What the picture or the sound shall be of.")]
+Prompt = Annotated[
+    str | None,
+    typer.Argument(
+        help="What the picture or the sound shall be of; models with labels take --class-label."
+    ),
+]
 KeyOption = Annotated[str | None, typer.Option(help="The same key again is the same job.")]
 
 
 @with_fields(list(OPTIONS))
 def submit(  # noqa: PLR0913 - one option for each thing to say
-    prompt: Prompt,
+    prompt: Prompt = None,
     *,
     fields: dict[str, Any],
     idempotency_key: KeyOption = None,
@@ -42,9 +47,10 @@ def submit(  # noqa: PLR0913 - one option for each thing to say
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job."""
+    named = name_subject(prompt, fields)
     with connect(url, api_key) as client:
-        body = send_pictures(client, fields)
-        handle = client.submit(prompt, idempotency_key=idempotency_key, **body)
+        body = send_pictures(client, named)
+        handle = client.submit(idempotency_key=idempotency_key, **body)
         job = handle.data
         if wait or output is not None:
             (job,) = watch_until_end(client, [handle], preview=preview, quiet=as_json)
@@ -56,7 +62,7 @@ def submit(  # noqa: PLR0913 - one option for each thing to say
 
 @with_fields(list(OPTIONS))
 def estimate(
-    prompt: Prompt,
+    prompt: Prompt = None,
     *,
     fields: dict[str, Any],
     url: UrlOption = None,
@@ -64,8 +70,9 @@ def estimate(
     as_json: JsonOption = False,
 ) -> None:
     """Ask what a job would cost and when its turn would come, without making it."""
+    named = name_subject(prompt, fields)
     with connect(url, api_key) as client:
-        found = client.estimate(prompt, **send_pictures(client, fields))
+        found = client.estimate(**send_pictures(client, named))
     if as_json:
         print_json(found.raw)
     else:

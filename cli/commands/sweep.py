@@ -11,9 +11,15 @@ from rich.console import Console
 from cli.commands.submit import KeyOption, Prompt
 from cli.connection import ApiKeyOption, JsonOption, UrlOption, connect
 from cli.contact_sheet import PAGE, cells_of, write_contact_sheet
-from cli.job_fields import OPTIONS, send_pictures, with_fields
+from cli.job_fields import OPTIONS, name_subject, send_pictures, with_fields
 from cli.preview import PreviewStyle
-from cli.printing import fail_unless_succeeded, print_jobs, print_json, tell_saved
+from cli.printing import (
+    describe_subject,
+    fail_unless_succeeded,
+    print_jobs,
+    print_json,
+    tell_saved,
+)
 from cli.watching import watch_until_end
 from shared.errors import ConfigurationError
 
@@ -24,7 +30,7 @@ ValueT = TypeVar("ValueT")
 
 @with_fields([name for name in OPTIONS if name not in SWEPT])
 def sweep(  # noqa: PLR0913 - one option for each list
-    prompt: Prompt,
+    prompt: Prompt = None,
     *,
     presets: Annotated[str | None, typer.Option(help="NAME,NAME,...")] = None,
     samplers: Annotated[str | None, typer.Option(help="euler,heun,...")] = None,
@@ -48,6 +54,7 @@ def sweep(  # noqa: PLR0913 - one option for each list
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job in all combinations of some values, and lay the pictures out on a page."""
+    swept = name_subject(prompt, fields)
     values: dict[str, Any] = {
         "presets": _split("--presets", presets, str),
         "samplers": _split("--samplers", samplers, str),
@@ -59,7 +66,7 @@ def sweep(  # noqa: PLR0913 - one option for each list
     given = {name: listed for name, listed in values.items() if listed is not None}
     with connect(url, api_key) as client:
         made = client.submit_sweep(
-            {"prompt": prompt, **send_pictures(client, fields)},  # type: ignore[typeddict-item]
+            send_pictures(client, swept),  # type: ignore[arg-type]
             skip_invalid=skip_invalid,
             idempotency_key=idempotency_key,
             **given,
@@ -69,7 +76,9 @@ def sweep(  # noqa: PLR0913 - one option for each list
         if output is not None:
             watch_until_end(client, handles, preview=PreviewStyle.OFF, quiet=as_json)
             saved = [handle.save(output) for handle in handles]
-            page = write_contact_sheet(cells_of(made, saved), prompt)
+            page = write_contact_sheet(
+                cells_of(made, saved), describe_subject(handles[0].data.request)
+            )
             output.mkdir(parents=True, exist_ok=True)
             (output / PAGE).write_text(page, encoding="utf-8")
     if as_json:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from cli.printing import describe_subject
 from latentq_client import Job
 
 #: Sizes on the contact sheet, in pixels.
@@ -56,7 +57,7 @@ def draw_contact_sheet(pictures: Sequence[Picture]) -> Image.Image:
         image = Image.open(io.BytesIO(picture.spectrogram or picture.data)).convert("RGB")
         sheet.paste(image.resize((PICTURE, PICTURE), Image.Resampling.BICUBIC), (left, top))
         line = top + PICTURE + 6
-        for text in wrap(str(picture.job.request["prompt"]), prompt_font, PICTURE, max_lines=2):
+        for text in wrap(describe_subject(picture.job.request), prompt_font, PICTURE, max_lines=2):
             draw.text((left, line), text, font=prompt_font, fill=INK)
             line += 17
         line = top + PICTURE + 6 + 2 * 17 + 3
@@ -100,10 +101,11 @@ def _figure(picture: Picture) -> str:
     settings = html.escape(" · ".join(picture.settings))
     file = html.escape(picture.path.name)
     player = "" if picture.spectrogram is None else f'<audio controls src="{file}"></audio>'
+    subject = html.escape(describe_subject(request))
     return (
         f'<figure><a href="{file}">'
-        f'<img src="{html.escape(picture.look.name)}" alt="{html.escape(request["prompt"])}"></a>'
-        f"{player}<figcaption>{html.escape(request['prompt'])}"
+        f'<img src="{html.escape(picture.look.name)}" alt="{subject}"></a>'
+        f"{player}<figcaption>{subject}"
         f"<small>{settings} · seed {picture.seed}</small></figcaption></figure>"
     )
 

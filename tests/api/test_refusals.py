@@ -36,7 +36,7 @@ FIELD_CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     # name, fields beside or instead of a good prompt, code, pointer, part of the detail
     ("empty prompt", {"prompt": ""}, "invalid_request", "#/prompt", "must say something"),
     ("blank prompt", {"prompt": " \t\n\u2003"}, "invalid_request", "#/prompt", "must say"),
-    ("null prompt", {"prompt": None}, "invalid_request", "#/prompt", "valid string"),
+    ("null prompt", {"prompt": None}, "invalid_request", "#/prompt", "is required"),
     ("number as prompt", {"prompt": 7}, "invalid_request", "#/prompt", "valid string"),
     ("list as prompt", {"prompt": [CANARY]}, "invalid_request", "#/prompt", "valid string"),
     (
@@ -146,10 +146,7 @@ FIELD_CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("surrogate name", {"metadata": {"\udfff": ""}}, "invalid_request", "#/metadata", "surrogate"),
     ("surrogate field", {"\udfff": ""}, "invalid_request", "#", "surrogate"),
 ] + [
-    (f"later field {name}", {name: value}, "not_supported_yet", f"#/{name}", "not supported yet")
-    for name, value in {
-        "class_label": "cat",
-    }.items()
+    ("label without labels", {"class_label": "cat"}, "invalid_request", "#/class_label", "prompt"),
 ] + [
     (f"not_before {value}", {"not_before": value}, "invalid_request", "#/not_before", "RFC 3339")
     for value in (
@@ -189,7 +186,9 @@ def test_a_field_that_cannot_be_is_named_and_its_value_is_not(
 
 
 def test_all_wrong_fields_are_named_at_once(api: Api) -> None:
-    answer = api.client.post("/v1/jobs", json={"steps": 0, "webhook": {}, "width": "64"})
+    answer = api.client.post(
+        "/v1/jobs", json={"prompt": "", "steps": 0, "webhook": {}, "width": "64"}
+    )
     problem = check_problem(answer, status=422, code="invalid_request")
     pointers = {error["pointer"] for error in problem["errors"]}
     assert pointers == {"#/prompt", "#/steps", "#/webhook/url", "#/width"}

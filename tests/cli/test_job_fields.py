@@ -19,7 +19,7 @@ from latentq_client import Client, JobBody, SweepFields
 from shared.errors import ConfigurationError
 
 #: Fields that no model of this version takes.
-LATER = {"class_label", "duration_s"}
+LATER = {"duration_s"}
 
 
 def test_the_client_knows_the_fields_of_the_api() -> None:

@@ -28,7 +28,7 @@ def test_what_is_left_out_is_read_from_the_models_files_or_usual(tmp_path: Path)
 
 def test_the_largest_picture_is_the_usual_one_unless_more_is_said(tmp_path: Path) -> None:
     spec = load(tmp_path, max_width=None, max_height=None, height="32").models["net"]
-    assert (spec.max_width, spec.max_height) == (64, 32)
+    assert (spec.max_width, spec.max_height) == (64, 64)
 
 
 def test_what_is_said_goes_first(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from shared.request import GenerationRequest
 from shared.vocab import Determinism
 from worker.company import Company
 from worker.engine.conditioning import Condition, Conditioning, shapes_of
-from worker.engine.families.family import Family, LatentDistribution, StartsFromPictures
+from worker.engine.families.family import Family
+from worker.engine.families.picture_codec import LatentDistribution, PictureCodec
 from worker.engine.fault import call_with_room, is_out_of_memory, release_memory
 from worker.engine.fitting import advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
@@ -90,7 +91,7 @@ class Intake:
                 for condition in family.conditions(request)
             ),
             image=None if source is None else self._encode_image(family, source),
-            mask=None if mask is None else _painter(family).encode_mask(mask),
+            mask=None if mask is None else _codec_of(family).encode_mask(mask),
             adapter_weights=tuple((adapter.id, adapter.weight) for adapter in adapters),
             adapters=family.bind(DENOISER, adapters),
         )
@@ -170,9 +171,9 @@ class Intake:
         return self._prompts[key]
 
     def _encode_image(self, family: Family, source: SourceImage) -> LatentDistribution:
-        painter = _painter(family)
+        encode = _codec_of(family).encode_image
         try:
-            return call_with_room(self._company, partial(painter.encode_image, source.pixels))
+            return call_with_room(self._company, partial(encode, source.pixels))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -180,22 +181,17 @@ class Intake:
         factor = family.spec.latent_factor
 
         def call(shape: tuple[int, ...]) -> None:
-            painter.encode_image(np.zeros((*(factor * side for side in shape), 3), np.uint8))
+            encode(np.zeros((*(factor * side for side in shape), 3), np.uint8))
 
         asked = [side // factor for side in source.pixels.shape[:2]]
         with self._company.alone():
             raise OutOfMemory(advise_size(family.spec, asked, call, where="to start from"))
 
 
-def _painter(family: Family) -> StartsFromPictures:
-    """Return a family as one whose jobs may start from a picture.
-
-    Raises:
-        InvalidInput: They may not.
-    """
-    if not isinstance(family, StartsFromPictures):
-        raise InvalidInput(f"jobs of {family.spec.id} start from no picture")
-    return family
+def _codec_of(family: Family) -> PictureCodec:
+    if family.picture_codec is None:
+        raise InvalidInput(f"{family.spec.id} cannot start from a picture")
+    return family.picture_codec
 
 
 def _start_from_image(
@@ -209,8 +205,8 @@ def _start_from_image(
     first = request.first_iteration
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
-    painter = _painter(family)
-    image = painter.sample(encoded.image, generator)
+    codec = _codec_of(family)
+    image = codec.sample(encoded.image, generator)
     if encoded.mask is not None or request.determinism is Determinism.EXACT:
         # The encoder leaves channels innermost in memory, which shows in a forward's last bits.
         # diffusers' image-to-image goes on so, its inpainting does not; and rows of both kinds
@@ -220,7 +216,7 @@ def _start_from_image(
     if encoded.mask is None:
         return _Start(noise_to(scheduler, image, noise, first))
     # The inpainting pipeline encodes the masked picture next, which other models need.
-    painter.sample(encoded.image, generator)
+    codec.sample(encoded.image, generator)
     known = KnownRegion(image, noise, encoded.mask)
     if request.strength == 1:
         return _Start(scale_noise(scheduler, noise), known)

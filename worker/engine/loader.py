@@ -9,6 +9,7 @@ from shared.catalog import ModelSpec
 from shared.errors import HubUnavailable, ModelUnavailable
 from worker.engine.device import free_unused
 from worker.engine.families.audioldm2 import AudioLDM2
+from worker.engine.families.dit import DiT
 from worker.engine.families.family import Family
 from worker.engine.families.placement import choose_dtype
 from worker.engine.families.stable_audio import StableAudio
@@ -30,9 +31,10 @@ class FamilyClass(Protocol):
 
 #: Family names of the catalog and the classes that run them.
 _FAMILIES: dict[str, FamilyClass] = {
-    "audioldm2": AudioLDM2,
-    "stable_audio": StableAudio,
     "stable_diffusion": StableDiffusion,
+    "dit": DiT,
+    "stable_audio": StableAudio,
+    "audioldm2": AudioLDM2,
 }
 
 

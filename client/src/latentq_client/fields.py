@@ -32,6 +32,8 @@ class JobFields(PresetFields, total=False):
     """Fields of a job beside its prompt."""
 
     negative_prompt: str
+    #: What a class-conditional model shall show, by name or number, instead of a prompt.
+    class_label: str | int
     preset: str
     seed: int
     #: Ids of uploads.
@@ -52,7 +54,7 @@ class JobFields(PresetFields, total=False):
 class JobBody(JobFields, total=False):
     """A whole job, as one of a batch."""
 
-    prompt: Required[str]
+    prompt: str
 
 
 class SweepFields(TypedDict, total=False):

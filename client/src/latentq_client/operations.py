@@ -38,7 +38,11 @@ class Operations(Generic[HandleT]):
 
     @Operation
     def submit(
-        self, prompt: str, *, idempotency_key: str | None = None, **fields: Unpack[JobFields]
+        self,
+        prompt: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Unpack[JobFields],
     ) -> Steps[HandleT]:
         """Submit a job; `fields` are those of `POST /v1/jobs`."""
         body = {"prompt": prompt, **fields}
@@ -47,7 +51,7 @@ class Operations(Generic[HandleT]):
     @Operation
     def generate(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         timeout: float | None = None,
         on_progress: jobs.OnProgress | None = None,
@@ -181,7 +185,7 @@ class Operations(Generic[HandleT]):
         )
 
     @Operation
-    def estimate(self, prompt: str, **fields: Unpack[JobFields]) -> Steps[Estimate]:
+    def estimate(self, prompt: str | None = None, **fields: Unpack[JobFields]) -> Steps[Estimate]:
         """Ask what a job would cost and when its turn would come, without making it."""
         answer = yield from send("POST", "/v1/estimates", json={"prompt": prompt, **fields})
         return Estimate.read(answer.json())

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from models import CATALOG
 from shared.catalog import Catalog
 from worker.engine.families.compiled import CompiledDenoiser
+from worker.engine.families.placement import Placement
 
 
 class Doubling(nn.Module):
@@ -26,7 +27,7 @@ class Doubling(nn.Module):
 def test_what_adapters_add_is_never_left_out_by_a_program_made_without_them() -> None:
     catalog = Catalog.load(CATALOG)
     spec = replace(catalog.models[catalog.default], max_rows=1, exact_rows=2)
-    compiled = CompiledDenoiser(Doubling(), spec, torch.contiguous_format)
+    compiled = CompiledDenoiser(Doubling(), spec, Placement(spec, torch.device("cpu")))
     side = spec.height // spec.latent_factor
     inputs = (
         torch.ones(1, 4, side, side),

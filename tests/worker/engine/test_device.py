@@ -88,8 +88,8 @@ def test_a_model_takes_what_lies_on_the_cpu_to_its_device() -> None:
     family.device = torch.device("meta")
     prompt = family.encode("a red star")
     noise = family.latents(request(), torch.Generator("cpu"))
-    mask = family.encode_mask(np.zeros((64, 64), np.float32))
-    picture = family.encode_image(np.zeros((64, 64, 3), np.uint8)).mean
+    mask = family.picture_codec.encode_mask(np.zeros((64, 64), np.float32))
+    picture = family.picture_codec.encode_image(np.zeros((64, 64, 3), np.uint8)).mean
     # Schedulers have their timesteps on the CPU.
     prediction = family.predict(noise, torch.tensor([500.0]), prompt)
     tensors = (*prompt.values(), noise, mask, picture, prediction)

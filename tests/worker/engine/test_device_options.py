@@ -93,7 +93,7 @@ def test_a_picture_is_started_from_whatever_the_model_computes_in(dtype: str) ->
     family = special.load("demo")
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        encoded = family.encode_image(np.zeros((64, 64, 3), np.uint8))
+        encoded = family.picture_codec.encode_image(np.zeros((64, 64, 3), np.uint8))
         latents = family.sample(encoded, generator)
     assert latents.dtype == torch.float32
     assert torch.isfinite(latents).all()

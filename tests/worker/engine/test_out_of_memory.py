@@ -225,14 +225,14 @@ def test_a_picture_to_start_from_that_cannot_be_encoded_names_the_size_that_can(
     models: ModelCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = models.get("demo")
-    original = family.encode_image
+    original = family.picture_codec.encode_image
 
     def encode_image(pixels: np.ndarray) -> Any:
         if pixels.shape[0] * pixels.shape[1] > 80 * 80:
             allocate_too_much()
         return original(pixels)
 
-    monkeypatch.setattr(family, "encode_image", encode_image)
+    monkeypatch.setattr(family.picture_codec, "encode_image", encode_image)
     engine = Engine(EngineConfig(), models)
     engine.start()
     source = SourceImage(np.zeros((96, 96, 3), np.uint8))

@@ -26,8 +26,8 @@ from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine.conditioning import Condition, Conditioning
 from worker.engine.families.audio_prompt import PromptTokenizer, class_of
-from worker.engine.families.family import LATENTS
-from worker.engine.families.part import PartLoader
+from worker.engine.families.part import PartLoader, touch
+from worker.engine.families.picture_codec import LATENTS
 from worker.engine.families.placement import Placement, refuse_all_but_dtype
 from worker.engine.families.waveform import refuse_adapters, sound_of, to_sound
 from worker.engine.lora import ActiveAdapter, Attachment
@@ -61,8 +61,9 @@ class AudioLDM2:
         "vae",
         "vocoder",
     )
-    #: Sounds have no previews.
+    #: Sounds have no previews, and start from no picture.
     preview_map: PreviewMap | None = None
+    picture_codec = None
 
     def __init__(
         self, spec: ModelSpec, device: str, *, on_part: Callable[[str], None] = lambda _: None
@@ -113,12 +114,8 @@ class AudioLDM2:
         )
 
     def touch(self) -> None:
-        """Have the device do the least that it can.
-
-        Raises:
-            torch.AcceleratorError: Not even that works.
-        """
-        torch.ones(1, device=self.device).sum().item()
+        """Have the device do the least that it can."""
+        touch(self.device)
 
     def bind(self, part: str, adapters: Sequence[ActiveAdapter]) -> Attachment:  # noqa: ARG002
         """Say that nothing is added.
@@ -137,13 +134,14 @@ class AudioLDM2:
         Raises:
             InvalidInput: A prompt has more tokens than the model takes.
         """
-        num_tokens = self._count(request.prompt)
+        prompt = request.prompt or ""
+        num_tokens = self._count(prompt)
         if not request.is_guided:
-            return (_Reading(request.prompt, num_tokens, _fill(num_tokens)),)
+            return (_Reading(prompt, num_tokens, _fill(num_tokens)),)
         most = max(num_tokens, self._count(request.negative_prompt))
         return (
             _Reading(request.negative_prompt, most, _fill(most)),
-            _Reading(request.prompt, num_tokens, _fill(most)),
+            _Reading(prompt, num_tokens, _fill(most)),
         )
 
     def encode(self, condition: Condition) -> Conditioning:

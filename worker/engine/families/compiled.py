@@ -1,5 +1,6 @@
 """A denoiser that is compiled for forwards of some row counts."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,7 +8,13 @@ import torch
 from torch import Tensor
 
 from shared.catalog import ModelSpec
-from worker.engine.conditioning import Conditioning
+from shared.errors import ModelUnavailable
+from worker.engine.conditioning import Conditioning, repeat
+from worker.engine.families.family import Family
+from worker.engine.families.placement import Placement
+
+#: Runs rows at timesteps of their own.
+Denoise = Callable[[Tensor, Tensor, Conditioning], Tensor]
 
 
 def denoise(
@@ -29,10 +36,11 @@ class CompiledDenoiser:
     rows of exact jobs are a bucket, so that none are added to them.
     """
 
-    def __init__(self, denoiser: Any, spec: ModelSpec, memory_format: torch.memory_format) -> None:
+    def __init__(self, denoiser: Any, spec: ModelSpec, placement: Placement) -> None:
         self._denoiser = denoiser
+        self._model_id = spec.id
         self._size = (spec.height // spec.latent_factor, spec.width // spec.latent_factor)
-        self._memory_format = memory_format
+        self._memory_format = placement.memory_format
         powers = (2**n for n in range(spec.max_rows.bit_length()))
         self.buckets = sorted({*powers, spec.max_rows, spec.exact_rows})
         # One program for each bucket, and none is thrown away for another.
@@ -55,6 +63,24 @@ class CompiledDenoiser:
         # Programs hold for one order in memory; what comes from a picture may have another.
         latents = latents.contiguous(memory_format=self._memory_format)
         return denoise(self._compiled, latents, timesteps, conditioning)[:rows]
+
+    def warm_up(self, family: Family) -> None:
+        """Compile each bucket of rows by running it once, for the model that it belongs to.
+
+        Raises:
+            ModelUnavailable: It cannot be compiled here; says what would work.
+        """
+        try:
+            with torch.inference_mode():
+                noise, conditioning = family.example()
+                for rows in self.buckets:
+                    timesteps = torch.zeros(rows, device=family.device)
+                    family.predict(torch.cat([noise] * rows), timesteps, repeat(conditioning, rows))
+        except Exception as error:
+            raise ModelUnavailable(
+                f"model {self._model_id}: torch does not compile it for {family.device.type} here; "
+                "compile = false is always served"
+            ) from error
 
     def _has_adapters(self) -> bool:
         return any(layer._forward_hooks for layer in self._denoiser.modules())

@@ -1,7 +1,7 @@
 """What a pipeline family has to do, so that jobs of it share forwards."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,15 +12,10 @@ from models.preview_map import PreviewMap
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine.conditioning import Condition, Conditioning
+from worker.engine.families.picture_codec import PictureCodec
 from worker.engine.lora import ActiveAdapter, Attachment
 from worker.engine.samplers import Scheduler
 from worker.engine.sound import Sound
-
-#: What a picture may become: diffusers' DiagonalGaussianDistribution over latents [1, C, h, w].
-LatentDistribution = Any
-#: Latents and predictions between forwards, whatever the model computes in: samplers add up many
-#: small steps.
-LATENTS = torch.float32
 
 
 class Family(Protocol):
@@ -32,6 +27,10 @@ class Family(Protocol):
     scheduler: Scheduler
     #: What previews are colored with; a model without it has none.
     preview_map: PreviewMap | None
+
+    @property
+    def picture_codec(self) -> PictureCodec | None:
+        """What turns pictures into latents that jobs can start from; None if none can."""
 
     @property
     def parts(self) -> tuple[torch.nn.Module, ...]:
@@ -90,17 +89,3 @@ class Family(Protocol):
         Raises:
             NonFinite: The decoder's numbers left their range.
         """
-
-
-@runtime_checkable
-class StartsFromPictures(Protocol):
-    """What a family besides does whose jobs may start from a picture."""
-
-    def encode_image(self, pixels: NDArray[np.uint8]) -> LatentDistribution:
-        """Encode a picture [H, W, 3]; what it looked like is spread over a distribution."""
-
-    def sample(self, distribution: LatentDistribution, generator: torch.Generator) -> Tensor:
-        """Draw a picture's latents [1, C, h, w]."""
-
-    def encode_mask(self, mask: NDArray[np.float32]) -> Tensor:
-        """Scale a mask [H, W] of zeros and ones down to [1, 1, h, w]."""

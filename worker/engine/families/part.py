@@ -1,4 +1,4 @@
-"""Load the networks of a model."""
+"""Load the networks of a diffusers folder."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,18 +10,17 @@ from worker.engine.families.placement import Placement, choose_dtype
 
 
 class PartLoader:
-    """Loads one network after the other from a model's folder onto its device."""
+    """Loads the parts of one model onto a device; `on_part` hears of each that is there."""
 
     def __init__(
         self, spec: ModelSpec, placement: Placement, on_part: Callable[[str], None]
     ) -> None:
-        """Make one; `on_part` hears of each network that is there."""
         self._spec = spec
         self._placement = placement
         self._on_part = on_part
 
     def load(self, cls: Any, part: str) -> Any:
-        """Load the network of a class from its folder, ready for inference."""
+        """Load the part of a folder's subfolder, from safetensors alone."""
         model = cls.from_pretrained(
             self._spec.path / part,
             # Loading another type would make it the default of all threads for a while.
@@ -33,3 +32,12 @@ class PartLoader:
         model = self._placement.place(model, choose_dtype(self._spec, part))
         self._on_part(part)
         return model
+
+
+def touch(device: torch.device) -> None:
+    """Have a device do the least that it can.
+
+    Raises:
+        torch.AcceleratorError: Not even that works.
+    """
+    torch.ones(1, device=device).sum().item()

@@ -20,8 +20,8 @@ from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine.conditioning import Condition, Conditioning
 from worker.engine.families.audio_prompt import PromptTokenizer
-from worker.engine.families.family import LATENTS
-from worker.engine.families.part import PartLoader
+from worker.engine.families.part import PartLoader, touch
+from worker.engine.families.picture_codec import LATENTS
 from worker.engine.families.placement import Placement, refuse_all_but_dtype
 from worker.engine.families.waveform import refuse_adapters, sound_of, to_sound
 from worker.engine.lora import ActiveAdapter, Attachment
@@ -48,8 +48,9 @@ class StableAudio:
 
     #: The folders of its networks.
     PARTS: ClassVar[tuple[str, ...]] = ("text_encoder", "projection_model", "transformer", "vae")
-    #: Sounds have no previews.
+    #: Sounds have no previews, and start from no picture.
     preview_map: PreviewMap | None = None
+    picture_codec = None
 
     def __init__(
         self, spec: ModelSpec, device: str, *, on_part: Callable[[str], None] = lambda _: None
@@ -86,12 +87,8 @@ class StableAudio:
         return self._text_encoder, self._projection, self._transformer, self._vae
 
     def touch(self) -> None:
-        """Have the device do the least that it can.
-
-        Raises:
-            torch.AcceleratorError: Not even that works.
-        """
-        torch.ones(1, device=self.device).sum().item()
+        """Have the device do the least that it can."""
+        touch(self.device)
 
     def bind(self, part: str, adapters: Sequence[ActiveAdapter]) -> Attachment:  # noqa: ARG002
         """Say that nothing is added.
@@ -104,7 +101,7 @@ class StableAudio:
     def conditions(self, request: GenerationRequest) -> tuple[Condition, ...]:
         """Say what each row is of; guidance without a negative prompt keeps away from no prompt."""
         duration_s = request.duration_s or self._sound.duration_s
-        wish = _Wish(request.prompt, duration_s)
+        wish = _Wish(request.prompt or "", duration_s)
         if not request.is_guided:
             return (wish,)
         return _Wish(request.negative_prompt or None, duration_s, is_negative=True), wish

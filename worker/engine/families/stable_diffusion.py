@@ -12,23 +12,21 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.image_processor import VaeImageProcessor
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.preview_map import load_preview_map
 from shared.catalog import ModelSpec
-from shared.errors import InvalidInput, ModelUnavailable, NonFinite
+from shared.errors import InvalidInput
 from shared.request import GenerationRequest
-from worker.engine.conditioning import Condition, Conditioning, repeat
-from worker.engine.families.compiled import CompiledDenoiser, denoise
-from worker.engine.families.family import LATENTS, LatentDistribution
-from worker.engine.families.placement import Placement, choose_dtype
+from worker.engine.conditioning import Condition, Conditioning
+from worker.engine.families.compiled import CompiledDenoiser, Denoise, denoise
+from worker.engine.families.part import PartLoader, touch
+from worker.engine.families.picture_codec import LATENTS, PictureCodec
+from worker.engine.families.placement import Placement
 from worker.engine.lora import DENOISER, NOTHING, TEXT_ENCODER, ActiveAdapter, Attachment, bind
 from worker.engine.samplers import load_native
-
-_Denoise = Callable[[Tensor, Tensor, Conditioning], Tensor]
 
 
 class StableDiffusion:
@@ -44,23 +42,24 @@ class StableDiffusion:
         self.spec = spec
         self.device = torch.device(device)
         self._placement = Placement(spec, self.device)
-        self._on_part = on_part
+        loader = PartLoader(spec, self._placement, on_part)
         self.scheduler = load_native(spec.path)
         self._tokenizer = CLIPTokenizer.from_pretrained(
             spec.path / "tokenizer", local_files_only=True
         )
         # It cannot be used by two threads at once: one encodes prompts, one measures.
         self._tokenizing = threading.Lock()
-        self._text_encoder = self._load(CLIPTextModel, "text_encoder")
-        self._unet = self._load(UNet2DConditionModel, "unet")
+        self._text_encoder = loader.load(CLIPTextModel, "text_encoder")
+        self._unet = loader.load(UNet2DConditionModel, "unet")
         self._placement.set_attention(self._unet)
-        self._vae = self._load(AutoencoderKL, "vae")
+        self._vae = loader.load(AutoencoderKL, "vae")
         #: What previews are colored with; a model without it has none.
         self.preview_map = load_preview_map(spec.path, channels=self._unet.config.in_channels)
-        self._processor = VaeImageProcessor(vae_scale_factor=spec.latent_factor, do_resize=False)
-        self._denoise: _Denoise = partial(denoise, self._unet)
+        self.picture_codec = PictureCodec(self._vae, spec)
+        self._denoise: Denoise = partial(denoise, self._unet)
         if spec.device_options.compile:
-            self._compile()
+            self._denoise = compiled = CompiledDenoiser(self._unet, spec, self._placement)
+            compiled.warm_up(self)
 
     @property
     def parts(self) -> tuple[torch.nn.Module, ...]:
@@ -68,12 +67,8 @@ class StableDiffusion:
         return self._text_encoder, self._unet, self._vae
 
     def touch(self) -> None:
-        """Have the device do the least that it can.
-
-        Raises:
-            torch.AcceleratorError: Not even that works.
-        """
-        torch.ones(1, device=self.device).sum().item()
+        """Have the device do the least that it can."""
+        touch(self.device)
 
     def bind(self, part: str, adapters: Sequence[ActiveAdapter]) -> Attachment:
         """Say what adapters add to the denoiser or the text encoder.
@@ -84,9 +79,10 @@ class StableDiffusion:
         parts = {DENOISER: self._unet, TEXT_ENCODER: self._text_encoder}
         return bind(parts[part], part, adapters) if adapters else NOTHING
 
-    def conditions(self, request: GenerationRequest) -> tuple[str, ...]:
+    def conditions(self, request: GenerationRequest) -> tuple[Condition, ...]:
         """Say what each row shows: negative prompt and prompt, or the prompt alone."""
-        return (request.negative_prompt,) * request.is_guided + (request.prompt,)
+        shown: tuple[Condition, ...] = (request.prompt,)
+        return (request.negative_prompt, *shown) if request.is_guided else shown
 
     def encode(self, condition: Condition) -> Conditioning:
         """Encode one prompt alone, to [1, T, D].
@@ -125,25 +121,6 @@ class StableDiffusion:
         noise = torch.randn(shape, generator=generator, device=generator.device, dtype=LATENTS)
         return noise.to(self.device)
 
-    def encode_image(self, pixels: NDArray[np.uint8]) -> LatentDistribution:
-        """Encode a picture [H, W, 3]; what it looked like is spread over a distribution."""
-        image = self._processor.preprocess(pixels.astype(np.float32) / 255.0)
-        image = image.to(self.device, self._vae.dtype)
-        return self._vae.encode(image).latent_dist
-
-    def sample(self, distribution: LatentDistribution, generator: torch.Generator) -> Tensor:
-        """Draw a picture's latents [1, C, h, w]."""
-        latents: Tensor = self._vae.config.scaling_factor * distribution.sample(generator)
-        return latents.to(LATENTS)
-
-    def encode_mask(self, mask: NDArray[np.float32]) -> Tensor:
-        """Scale a mask [H, W] of zeros and ones down to [1, 1, h, w]."""
-        height, width = (side // self.spec.latent_factor for side in mask.shape)
-        scaled = torch.nn.functional.interpolate(
-            torch.from_numpy(mask)[None, None], size=(height, width)
-        )
-        return scaled.to(self.device, LATENTS)
-
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser on rows at timesteps of their own.
 
@@ -160,61 +137,6 @@ class StableDiffusion:
         return self._denoise(latents, timesteps, conditioning).to(LATENTS).contiguous()
 
     def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8]:
-        """Decode latents [1, C, h, w] to pixels [H, W, 3].
-
-        Tiles, along the longer side, take less memory, and change pixels where they overlap.
-
-        Raises:
-            NonFinite: The decoder's numbers left their range.
-        """
-        scaled = (latents / self._vae.config.scaling_factor).to(self._vae.dtype)
-        if tiles > 1:
-            image = self._decode_tiled(scaled, tiles)
-        else:
-            image = self._vae.decode(scaled, return_dict=False)[0]
-        if not torch.isfinite(image).all():  # what is cut off below would hide it
-            raise NonFinite(
-                "the decoder's numbers left their range; less guidance, another sampler or another "
-                "seed may keep them in it"
-            )
-        (pixels,) = self._processor.postprocess(image, output_type="np")
-        levels: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)
-        return levels
-
-    def _decode_tiled(self, scaled: Tensor, tiles: int) -> Tensor:
-        # Whole multiples of a fourth, by which tiles overlap.
-        cells = 4 * -(-max(scaled.shape[2:]) // (4 * tiles))
-        self._vae.tile_latent_min_size = cells
-        self._vae.tile_sample_min_size = cells * self.spec.latent_factor
-        image: Tensor = self._vae.tiled_decode(scaled, return_dict=False)[0]
-        return image
-
-    def _compile(self) -> None:
-        """Compile each bucket of rows by running it once."""
-        spec = self.spec
-        try:
-            compiled = CompiledDenoiser(self._unet, spec, self._placement.memory_format)
-            self._denoise = compiled
-            with torch.inference_mode():
-                noise, prompt = self.example()
-                for rows in compiled.buckets:
-                    timesteps = torch.zeros(rows, device=self.device)
-                    self.predict(torch.cat([noise] * rows), timesteps, repeat(prompt, rows))
-        except Exception as error:
-            raise ModelUnavailable(
-                f"model {spec.id}: torch does not compile it for {self.device.type} here; "
-                "compile = false is always served"
-            ) from error
-
-    def _load(self, cls: Any, part: str) -> Any:
-        model = cls.from_pretrained(
-            self.spec.path / part,
-            # Loading another type would make it the default of all threads for a while.
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            low_cpu_mem_usage=False,  # else diffusers asks for a package that it needs for it
-        )
-        model = self._placement.place(model, choose_dtype(self.spec, part))
-        self._on_part(part)
-        return model
+        """Decode latents [1, C, h, w] to pixels [H, W, 3], in tiles along the longer side."""
+        scaling_factor = self._vae.config.scaling_factor
+        return self.picture_codec.decode(latents / scaling_factor, tiles=tiles)
