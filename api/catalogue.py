@@ -23,7 +23,16 @@ from shared.compatibility import (
 from shared.db.presence import WorkerStock
 from shared.device_options import Dtype
 from shared.holding import HoldingState
-from shared.vocab import GuidanceForm, Medium, PredictionType, Process, Sampler, Schedule
+from shared.vocab import (
+    OUTPUT_FORMATS,
+    GuidanceForm,
+    Medium,
+    OutputFormat,
+    PredictionType,
+    Process,
+    Sampler,
+    Schedule,
+)
 
 router = APIRouter(
     prefix="/v1", tags=["catalog"], dependencies=[Depends(Requires(Scope.MODELS_READ))]
@@ -56,7 +65,10 @@ class HoldingBody(BaseModel):
 
 
 class ModelBody(BaseModel):
-    """A model and what it allows; sizes in pixels, tokens with start and end marks."""
+    """A model and what it allows; sizes in pixels, tokens with start and end marks.
+
+    Models of pictures have sizes, models of sounds durations, in seconds; the others are null.
+    """
 
     id: str
     description: str
@@ -72,10 +84,19 @@ class ModelBody(BaseModel):
     distilled: bool
     zero_terminal_snr: bool
     num_train_timesteps: int
-    width: int
-    height: int
-    max_width: int
-    max_height: int
+    width: int | None
+    height: int | None
+    max_width: int | None
+    max_height: int | None
+    #: Of a sound by default.
+    duration_s: float | None
+    min_duration_s: float | None
+    max_duration_s: float | None
+    #: In samples a second.
+    sample_rate: int | None
+    #: What outputs may be written as, the default first.
+    output_formats: list[OutputFormat]
+    #: Pixels of a latent's cell along each side, or its samples along time.
     latent_factor: int
     #: Pixels of which sizes are multiples.
     size_step: int
@@ -222,10 +243,16 @@ def _describe_model(spec: ModelSpec, catalog: Catalog, workers: list[HoldingBody
         distilled=spec.is_distilled,
         zero_terminal_snr=spec.training.zero_terminal_snr,
         num_train_timesteps=spec.training.num_train_timesteps,
-        width=spec.width,
-        height=spec.height,
-        max_width=spec.max_width,
-        max_height=spec.max_height,
+        # A sound has none: 0.
+        width=spec.width or None,
+        height=spec.height or None,
+        max_width=spec.max_width or None,
+        max_height=spec.max_height or None,
+        duration_s=spec.sound and spec.sound.duration_s,
+        min_duration_s=spec.sound and spec.sound.min_duration_s,
+        max_duration_s=spec.sound and spec.sound.max_duration_s,
+        sample_rate=spec.sound and spec.sound.sample_rate,
+        output_formats=list(OUTPUT_FORMATS[spec.medium]),
         latent_factor=spec.latent_factor,
         size_step=spec.size_step,
         max_tokens=spec.max_tokens,

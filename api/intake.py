@@ -83,10 +83,12 @@ def check_allowed(caller: Principal, request: GenerationRequest) -> None:
     for field, most in (
         ("width", limits.max_width),
         ("height", limits.max_height),
+        ("duration_s", limits.max_duration_s),
         ("steps", limits.max_steps),
         ("num_outputs", limits.max_num_outputs),
     ):
-        if most is not None and getattr(request, field) > most:
+        asked = getattr(request, field)
+        if most is not None and asked is not None and asked > most:
             problems.append(FieldProblem(f"#/{field}", f"this key allows at most {most:,}"))
     if problems:
         raise InvalidRequest(problems, code="over_key_limit")

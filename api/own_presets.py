@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.schemas import (
     AsText,
+    Duration,
     Guidance,
     JobCreate,
     NumOutputs,
@@ -41,6 +42,7 @@ class PresetFields(BaseModel):
     guidance_rescale: Rescale | None = None
     width: Side | None = None
     height: Side | None = None
+    duration_s: Duration | None = None
     num_outputs: NumOutputs | None = None
     output_format: Annotated[OutputFormat | None, AsText] = None
     allow_undistilled: bool | None = None

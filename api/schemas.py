@@ -64,6 +64,7 @@ Steps = Annotated[int, Field(ge=1, le=1000)]
 Guidance = Annotated[Number, Field(ge=1, le=50)]
 Rescale = Annotated[Number, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=8)]
+Duration = Annotated[Number, Field(gt=0)]
 NumOutputs = Annotated[int, Field(ge=1, le=8)]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 
@@ -110,7 +111,7 @@ class JobCreate(BaseModel):
     seed: Seed | None = None
     width: Side | None = None
     height: Side | None = None
-    duration_s: Annotated[Number, Field(gt=0)] | None = None
+    duration_s: Duration | None = None
     num_outputs: NumOutputs = 1
     init_image: Text | None = None
     mask: Text | None = None
@@ -119,7 +120,8 @@ class JobCreate(BaseModel):
         Annotated[list[AdapterChoice], Field(max_length=MAX_ADAPTERS), AfterValidator(refuse_twice)]
         | None
     ) = None
-    output_format: Annotated[OutputFormat, AsText] = OutputFormat.PNG
+    #: Without one png of a picture, wav of a sound.
+    output_format: Annotated[OutputFormat | None, AsText] = None
     allow_undistilled: bool = False
     determinism: Annotated[Determinism, AsText] = Determinism.FAST
     service_class: Annotated[ServiceClass, AsText] = ServiceClass.INTERACTIVE

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from api.adapters import settle_adapters
 from api.conditioning import settle_subject
+from api.extent import check_extent, settle_extent, settle_format
 from api.inputs import Inputs
 from api.own_presets import FindPreset, PresetFields, find_own
 from api.presets import DEFAULT_PRESET, Preset, PresetBook, Sampling
@@ -80,20 +81,16 @@ class Resolver:
     def _settle(self, body: JobCreate, inputs: Inputs, preset: Preset) -> GenerationRequest:
         spec = self.find_model(body.model or self.catalog.default)
         sampling = preset.resolve(spec, PresetValues.model_validate(_sampling_of(body)))
-        width = spec.width if body.width is None else body.width
-        height = spec.height if body.height is None else body.height
         strength = body.strength
         if inputs.init_image is not None and strength is None:
             strength = DEFAULT_STRENGTH
         subject = settle_subject(body, spec, self.tokens)
         adapters = settle_adapters(body.adapters or (), spec, self.catalog)
         problems = [
-            *_check_side("width", width, limit=spec.max_width, spec=spec),
-            *_check_side("height", height, limit=spec.max_height, spec=spec),
+            *check_extent(body, spec),
             *_check_sampling(sampling, spec, allow_undistilled=body.allow_undistilled),
             *_check_guidance(sampling, body, spec),
             *_check_start(sampling, strength, inputs, spec),
-            *_check_duration(body, spec),
             *_check_not_before(body, self.clock()),
         ]
         if problems:
@@ -105,14 +102,13 @@ class Resolver:
             model=spec.id,
             **sampling.model_dump(),
             seed=self.new_seed() if body.seed is None else body.seed,
-            width=width,
-            height=height,
+            **asdict(settle_extent(body, spec)),
             num_outputs=body.num_outputs,
             init_image=inputs.init_image,
             mask=inputs.mask,
             strength=strength,
             adapters=adapters,
-            output_format=body.output_format,
+            output_format=settle_format(body, spec),
             allow_undistilled=body.allow_undistilled,
             determinism=body.determinism,
             service_class=body.service_class,
@@ -157,15 +153,6 @@ def _begin_body(spec: ModelSpec) -> JobCreate:
 
 def _sampling_of(body: JobCreate) -> dict[str, object]:
     return {name: getattr(body, name) for name in PresetValues.model_fields}
-
-
-def _check_side(name: str, pixels: int, *, limit: int, spec: ModelSpec) -> Iterator[FieldProblem]:
-    step = spec.size_step
-    if spec.has_one_size:
-        if pixels != limit:
-            yield FieldProblem(f"#/{name}", f"{spec.id} makes {limit} pixels, and no others")
-    elif pixels % step or pixels > limit:
-        yield FieldProblem(f"#/{name}", f"{spec.id} makes multiples of {step} pixels up to {limit}")
 
 
 def _check_sampling(
@@ -235,13 +222,6 @@ def _check_start(
             yield FieldProblem(
                 f"#/{refusal.field}", f"{refusal.reason}; {refusal.instead} can, or a strength of 1"
             )
-
-
-def _check_duration(body: JobCreate, spec: ModelSpec) -> Iterator[FieldProblem]:
-    if body.duration_s is not None:
-        yield FieldProblem(
-            "#/duration_s", f"only audio models take a duration; {spec.id} makes {spec.medium}s"
-        )
 
 
 def _check_not_before(body: JobCreate, now: datetime) -> Iterator[FieldProblem]:

@@ -82,7 +82,7 @@ class SimulatedModel:
 
     def latents(self, request: GenerationRequest, generator: torch.Generator) -> Tensor:
         """Draw one number and fill [1, C, h, w] with it."""
-        return self._noise(request.width, request.height, generator)
+        return self._noise(*request.size, generator)
 
     def example(self) -> tuple[Tensor, Conditioning]:
         """Make the inputs of one row."""

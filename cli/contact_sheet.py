@@ -8,15 +8,17 @@ from pathlib import Path
 from latentq_client import JobHandle, Sweep, SweepPoint
 
 PAGE = "index.html"
+#: How files end that are played, not shown.
+SOUNDS = frozenset({".wav", ".flac"})
 Coordinates = dict[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands at one combination: pictures, or why there are none."""
+    """What stands at one combination: pictures or sounds, or why there are none."""
 
     coordinates: Coordinates
-    pictures: Sequence[Path]
+    files: Sequence[Path]
     note: str
 
 
@@ -38,11 +40,11 @@ def write_contact_sheet(cells: Sequence[Cell], subject: str) -> str:
     return _PAGE.format(subject=html.escape(subject), head=head, body=body)
 
 
-def cells_of(sweep: Sweep[JobHandle], pictures: Sequence[Sequence[Path]]) -> list[Cell]:
-    """Join what a sweep came to with where its pictures are, in the order of its points."""
+def cells_of(sweep: Sweep[JobHandle], files: Sequence[Sequence[Path]]) -> list[Cell]:
+    """Join what a sweep came to with where its files are, in the order of its points."""
     made = [
         Cell(dict(point.coordinates), paths, _note(point))
-        for point, paths in zip(sweep.points, pictures, strict=True)
+        for point, paths in zip(sweep.points, files, strict=True)
     ]
     left_out = [
         Cell(dict(one.coordinates), [], "; ".join(error.detail for error in one.errors))
@@ -75,11 +77,15 @@ def _describe(coordinates: Coordinates) -> str:
 def _show(cell: Cell | None) -> str:
     if cell is None:
         return ""
-    shown = "".join(
-        f'<a href="{name}"><img src="{name}" alt="{html.escape(_describe(cell.coordinates))}"></a>'
-        for name in (html.escape(path.name) for path in cell.pictures)
-    )
+    shown = "".join(_show_file(path, _describe(cell.coordinates)) for path in cell.files)
     return f"{shown}<small>{html.escape(cell.note)}</small>"
+
+
+def _show_file(path: Path, what: str) -> str:
+    name = html.escape(path.name)
+    if path.suffix in SOUNDS:
+        return f'<audio controls src="{name}" title="{html.escape(what)}"></audio>'
+    return f'<a href="{name}"><img src="{name}" alt="{html.escape(what)}"></a>'
 
 
 _PAGE = """<!doctype html>
@@ -95,6 +101,7 @@ _PAGE = """<!doctype html>
   th {{ font-weight: 500; text-align: left; white-space: nowrap; }}
   td {{ vertical-align: top; max-width: 14rem; }}
   img {{ width: 12rem; border-radius: 6px; display: block; margin-bottom: .3rem; }}
+  audio {{ width: 12rem; display: block; margin-bottom: .3rem; }}
   small {{ display: block; color: #6e6e73; }}
 </style>
 <h1>{subject}</h1>

@@ -32,6 +32,9 @@ OPTIONS: dict[str, Any] = {
     "seed": Annotated[int | None, typer.Option(help="Random if left out.")],
     "width": Annotated[int | None, typer.Option(help="In pixels.")],
     "height": Annotated[int | None, typer.Option(help="In pixels.")],
+    "duration_s": Annotated[
+        float | None, typer.Option("--duration", help="Of a sound, in seconds.")
+    ],
     "init_image": Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Picture to start from: PNG, JPEG, WebP."),
@@ -47,7 +50,7 @@ OPTIONS: dict[str, Any] = {
         list[str] | None,
         typer.Option("--adapter", metavar="ID[:WEIGHT]", help="Adapter of the model, repeatable."),
     ],
-    "num_outputs": Annotated[int | None, typer.Option(help="1 to 8 pictures.")],
+    "num_outputs": Annotated[int | None, typer.Option(help="1 to 8 pictures or sounds.")],
     "output_format": Annotated[OutputFormat | None, typer.Option("--format", help="File format.")],
     "allow_undistilled": Annotated[
         bool | None, typer.Option("--allow-undistilled", help="lcm and tcd on any model.")

@@ -32,6 +32,8 @@ def print_job(job: Job, *, as_json: bool) -> None:
         "request": describe_request(job.request, job.preset),
     }
     request = job.request
+    if request["duration_s"] is not None:
+        rows["duration"] = Text(f"{request['duration_s']:g} s")
     if request["init_image"] is not None:
         region = "" if request["mask"] is None else f", where {request['mask']} is white"
         rows["start"] = Text(f"{request['init_image']} at strength {request['strength']:g}{region}")
@@ -156,7 +158,7 @@ def print_table(
 
 
 def tell_saved(paths: Sequence[Path]) -> None:
-    """Say where pictures are, beside what is printed for programs."""
+    """Say where files are, beside what is printed for programs."""
     for path in paths:
         Console(stderr=True).print(f"saved {path}", highlight=False, markup=False)
 

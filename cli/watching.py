@@ -42,6 +42,7 @@ def _watch_picture(client: Client, handle: JobHandle, canvas: Canvas) -> Job:
                 canvas.write(job, event.progress)
         job = handle.refresh().data
         if job.artifacts:
-            canvas.draw(client.download(job.artifacts[0]))
+            made = job.artifacts[0]
+            canvas.draw(client.download(made, thumbnail=made.is_sound))
         canvas.write(job)
     return job

@@ -52,7 +52,7 @@ def _values_of(name: str, field: FieldInfo) -> str:
     limits = [
         f"{word} {getattr(limit, side)}"
         for limit in field.metadata
-        for side, word in (("ge", "at least"), ("le", "at most"))
+        for side, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"))
         if hasattr(limit, side)
     ]
     return ", ".join(limits) or ("true, false" if kind is bool else "text")

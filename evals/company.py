@@ -14,7 +14,7 @@ from torch import Tensor
 from shared.catalog import Catalog, ModelSpec
 from shared.compatibility import DIFFUSION_SAMPLERS, find_refusal
 from shared.request import GenerationRequest
-from shared.vocab import Determinism, OutputFormat, Sampler, Schedule
+from shared.vocab import OUTPUT_FORMATS, Determinism, Medium, Sampler, Schedule
 from worker.artifact import encode_image
 from worker.engine import Engine, EngineConfig, JobResult, ModelCache
 from worker.engine.conditioning import Conditioning
@@ -24,6 +24,7 @@ SEED = 7
 NUM_NEIGHBOURS = 16
 #: Jobs that are there before the first forward; each that ends lets another one in.
 NUM_AT_FIRST = 12
+FORMATS = OUTPUT_FORMATS[Medium.IMAGE]
 GUIDANCES = (1.0, 2.0, 3.5, 7.5)
 SIZES = ((64, 64), (64, 64), (64, 64), (96, 48))
 
@@ -74,7 +75,7 @@ def draw_jobs(spec: ModelSpec) -> list[GenerationRequest]:
                 width=width,
                 height=height,
                 num_outputs=1 + number % 3 // 2,
-                output_format=list(OutputFormat)[number % len(OutputFormat)],
+                output_format=FORMATS[number % len(FORMATS)],
                 determinism=Determinism.EXACT,
                 priority=number % 10,
                 allow_undistilled=True,
@@ -156,5 +157,5 @@ def _digest(job: GenerationRequest, result: JobResult) -> tuple[str, ...]:
     versions = {name: version(name) for name in ("torch", "diffusers")}
     return tuple(
         encode_image(output.pixels, request=job, seed=output.seed, versions=versions).sha256
-        for output in result.outputs
+        for output in result.pictures
     )

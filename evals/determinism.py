@@ -150,7 +150,7 @@ def compare_with_stock(jobs: Sequence[GenerationRequest]) -> list[str]:
     return [
         str(job.sampler)
         for number, job in enumerate(guided)
-        if not np.array_equal(results[number].outputs[0].pixels, stock.draw(job).pixels)
+        if not np.array_equal(results[number].pictures[0].pixels, stock.draw(job).pixels)
     ]
 
 

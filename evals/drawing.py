@@ -37,6 +37,6 @@ def _draw_chunk(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Pi
     engine = Engine(EngineConfig(), models, adapters=adapters)
     engine.start()
     futures = [engine.submit(str(number), request) for number, request in enumerate(requests)]
-    pictures = [future.result().outputs[0].pixels for future in futures]
+    pictures = [future.result().pictures[0].pixels for future in futures]
     engine.stop()
     return pictures

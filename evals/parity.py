@@ -229,7 +229,7 @@ def draw_together(models: ModelCache, requests: Sequence[GenerationRequest]) -> 
     engine = Recorder(models)
     futures = [engine.submit(str(request.seed), request) for request in requests]
     engine.start()
-    pixels = [future.result().outputs[0].pixels for future in futures]
+    pixels = [future.result().pictures[0].pixels for future in futures]
     engine.stop()
     return [
         Drawn(engine.latents[request.seed], drawn)

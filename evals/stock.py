@@ -181,7 +181,8 @@ class StockDiffusers:
         pipeline = self._from_image if mask is None else self._inpaint
         pipeline.scheduler = cls.from_config(self._native, **own | config)
         # The inpainting pipeline would take the model's own size; the other takes the picture's.
-        size = {"width": request.width, "height": request.height}
+        width, height = request.size
+        size = {"width": width, "height": height}
         region = {} if mask is None else {"mask_image": mask, **size}
         (drawn,) = pipeline(
             request.prompt,
@@ -210,7 +211,8 @@ class StockDiffusers:
         """Draw what the pipeline would draw first, as it takes it, and change its last bits."""
         factor = self._pipeline.vae_scale_factor
         channels = self._pipeline.vae.config.latent_channels
-        shape = (1, channels, request.height // factor, request.width // factor)
+        width, height = request.size
+        shape = (1, channels, height // factor, width // factor)
         noise = torch.randn(shape, generator=generator)
         signs = torch.randint(-1, 2, shape, generator=torch.Generator("cpu").manual_seed(seed))
         noise = noise * (1 + signs * torch.finfo(noise.dtype).eps / 2)

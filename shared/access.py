@@ -46,6 +46,8 @@ class KeyLimits(BaseModel):
     models: Annotated[list[str], Field(min_length=1, max_length=100)] | None = None
     max_width: _Count | None = None
     max_height: _Count | None = None
+    #: Of a sound, in seconds.
+    max_duration_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
     max_steps: _Count | None = None
     max_num_outputs: _Count | None = None
 

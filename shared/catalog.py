@@ -5,7 +5,7 @@ Which of them are loaded is a fact of a worker, not of the catalog.
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,8 +15,10 @@ from shared.catalog_entry import MODEL_ID, CatalogFile, ModelEntry, PresetValues
 from shared.device_options import DeviceOptions
 from shared.errors import ConfigurationError, HubUnavailable
 from shared.hub import Hub
-from shared.model_folder import ModelFacts, read_folder
+from shared.model_facts import ModelFacts
+from shared.model_folder import read_folder
 from shared.schedule import TrainingSchedule
+from shared.sound import SoundSpec
 from shared.vocab import GuidanceForm, Medium, PredictionType, Process
 
 
@@ -39,12 +41,15 @@ class ModelSpec:
     is_distilled: bool
     #: Steps that distillation visited; consistency sampling takes its timesteps from theirs.
     teacher_steps: int
-    #: Pixels per latent cell, along each side.
+    #: Pixels per latent cell, along each side; of sounds samples, along time.
     latent_factor: int
+    #: Of pictures; 0 for sounds.
     width: int
     height: int
     max_width: int
     max_height: int
+    #: What its sounds are; None for pictures.
+    sound: SoundSpec | None
     #: Tokens the text encoder takes, start and end marks included; 0 without one.
     max_tokens: int
     #: Folders of the tokenizers that count them.
@@ -134,6 +139,7 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
     try:
         facts = read_folder(model_id, folder, family=entry.family)
         _check_family(model_id, facts, entry)
+        _check_extent(model_id, facts, entry)
         _check_sizes(model_id, entry, facts)
         _check_options(model_id, facts, entry)
         # A call is a row of its own.
@@ -156,6 +162,7 @@ def _read_model(model_id: str, entry: ModelEntry, *, root: Path, hub: Hub | None
             height=entry.height or facts.side,
             max_width=entry.max_width or facts.side,
             max_height=entry.max_height or facts.side,
+            sound=None if facts.sound is None else _limit(model_id, facts.sound, entry),
             max_tokens=facts.max_tokens,
             tokenizers=facts.tokenizers,
             guidance=facts.guidance,
@@ -209,6 +216,17 @@ def _check_options(model_id: str, facts: ModelFacts, entry: ModelEntry) -> None:
             )
 
 
+def _check_extent(model_id: str, facts: ModelFacts, entry: ModelEntry) -> None:
+    """See that an entry says nothing of pictures where a model makes sounds, or the reverse."""
+    picture = ("width", "height", "max_width", "max_height")
+    for name in ("duration_s", "max_duration_s") if facts.sound is None else picture:
+        if getattr(entry, name) is not None:
+            raise ConfigurationError(
+                f"model {model_id}: {facts.family} models make {facts.medium.value!r}, which has "
+                f"no {name}; leave it out"
+            )
+
+
 def _check_sizes(model_id: str, entry: ModelEntry, facts: ModelFacts) -> None:
     """See that a picture of the default size can be asked for, and one of any that is allowed."""
     step = facts.size_step
@@ -235,6 +253,23 @@ def _check_sizes(model_id: str, entry: ModelEntry, facts: ModelFacts) -> None:
                 f"model {model_id}: max_{name} {most} is below the {default} pixels that it was "
                 f"made for; raise it, or give a smaller {name}"
             )
+
+
+def _limit(model_id: str, sound: SoundSpec, entry: ModelEntry) -> SoundSpec:
+    """Put what an entry says of durations into what a model's files say."""
+    most = entry.max_duration_s or sound.max_duration_s
+    default = entry.duration_s or min(sound.duration_s, most)
+    if sound.length is not None and most > sound.max_duration_s:
+        raise ConfigurationError(
+            f"model {model_id}: max_duration_s {most:g} is more than its latents hold; "
+            f"{sound.max_duration_s:g} is the most"
+        )
+    if not sound.min_duration_s <= default <= most:
+        raise ConfigurationError(
+            f"model {model_id}: duration_s {default:g} is not within its {sound.min_duration_s:g} "
+            f"to {most:g} seconds"
+        )
+    return replace(sound, duration_s=default, max_duration_s=most)
 
 
 def _first_line(error: Exception) -> str:

@@ -68,6 +68,14 @@ class ModelEntry(BaseModel):
         description="Most pixels of a picture from left to right; what it was trained on.",
     )
     max_height: int | None = Field(default=None, ge=8, description="The same, upwards.")
+    duration_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds of a sound by default; the longest that it was trained on.",
+    )
+    max_duration_s: float | None = Field(
+        default=None, gt=0, description="Most seconds of a sound; as long as its files allow."
+    )
     exact_rows: int = Field(
         default=DEFAULT_EXACT_ROWS,
         ge=1,
@@ -94,7 +102,7 @@ class ModelEntry(BaseModel):
                 "revision of a repo has to be the full hash of a commit, 40 digits from 0 to f; "
                 "a branch or a tag may be another model tomorrow"
             )
-        for side in ("width", "height"):
+        for side in ("width", "height", "duration_s"):
             default, most = getattr(self, side), getattr(self, f"max_{side}")
             if default is not None and most is not None and default > most:
                 raise ValueError(f"{side} {default} is above max_{side} {most}; raise that")

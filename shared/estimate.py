@@ -113,7 +113,7 @@ class DeviceCosts:
         never were it costs what fewer do. None if no forward was measured.
         """
         num_rows = 2 if request.is_guided and spec.guides_by_rows else 1
-        positions = (request.width // spec.latent_factor) * (request.height // spec.latent_factor)
+        positions = count_positions(request, spec)
         num_adapters = self._nearest(len(request.adapters))
         row_ms = self._row_curve((num_rows, request.determinism, num_adapters), spec)
         if row_ms is None:
@@ -162,6 +162,14 @@ class Fleet:
                 num_known += num_workers
                 per_second += num_workers / seconds
         return num_known / per_second if num_known else None
+
+
+def count_positions(request: GenerationRequest, spec: ModelSpec) -> int:
+    """Count the places of the latents of a request's outputs."""
+    if spec.sound is not None and request.duration_s is not None:
+        return spec.sound.cells(request.duration_s)
+    width, height = request.size
+    return (width // spec.latent_factor) * (height // spec.latent_factor)
 
 
 def _row_ms(curve: Curve, num_rows: int, determinism: Determinism, spec: ModelSpec) -> float:

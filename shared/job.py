@@ -92,11 +92,17 @@ class Artifact:
     index: int
     key: str
     content_type: str
-    width: int
-    height: int
+    #: Of pictures; None for sounds, as the duration and the rate are for pictures.
+    width: int | None
+    height: int | None
     seed: int
     sha256: str
     num_bytes: int
+    duration_s: float | None = None
+    #: In samples a second.
+    sample_rate: int | None = None
+    #: A small picture of it, which may be itself; None for outputs from before there were any.
+    thumbnail_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,14 @@ from pydantic import BaseModel
 from shared.errors import ErrorCode
 from shared.job import Artifact, AttemptOutcome, Job, JobStatus, NewJob
 from shared.storage import ObjectStore
-from shared.vocab import Determinism, OutputFormat, Sampler, Schedule, ServiceClass
+from shared.vocab import (
+    CONTENT_TYPES,
+    Determinism,
+    OutputFormat,
+    Sampler,
+    Schedule,
+    ServiceClass,
+)
 from shared.webhook import EventType
 
 
@@ -46,9 +53,9 @@ class RequestBody(BaseModel):
     guidance: float
     guidance_rescale: float
     seed: int
-    width: int
-    height: int
-    duration_s: None = None
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
     num_outputs: int
     init_image: str | None
     mask: str | None
@@ -95,20 +102,24 @@ class QueueBody(BaseModel):
 
 
 class ArtifactBody(BaseModel):
-    """One output; `url` needs no key and works until `url_expires_at`."""
+    """One output; `url` and `thumbnail_url` need no key and work until `url_expires_at`.
+
+    The thumbnail is a small picture: of a sound its waveform above its spectrogram.
+    """
 
     index: int
     url: str
     url_expires_at: datetime
     content_type: str
-    width: int
-    height: int
-    duration_s: None = None
-    sample_rate: None = None
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    #: In samples a second.
+    sample_rate: int | None
     seed: int
     sha256: str
     bytes: int
-    thumbnail_url: None = None
+    thumbnail_url: str | None
 
 
 class ErrorBody(BaseModel):
@@ -132,8 +143,10 @@ class ExecutionBody(BaseModel):
     mean_rows: float
     #: What of the model's device options differs from the defaults.
     device_options: dict[str, str | bool] = {}
-    #: Tiles along its longer side that a picture was decoded in; above 1 where memory was short.
+    #: Tiles along its longer side that an output was decoded in; above 1 where memory was short.
     decoder_tiles: int = 1
+    #: What each sound was multiplied with so that its file holds it: below 1 where it was too loud.
+    gains: list[float] | None = None
     resumed_at: int | None
     versions: dict[str, str]
 
@@ -251,16 +264,30 @@ class JobRenderer:
         )
 
     def _render_artifact(self, job: Job, artifact: Artifact, now: datetime) -> ArtifactBody:
+        url, is_small = self.link(job, artifact), artifact.thumbnail_key == artifact.key
         return ArtifactBody(
             index=artifact.index,
-            url=self.link(job, artifact),
+            url=url,
             url_expires_at=now + timedelta(seconds=self.link_ttl_s),
             content_type=artifact.content_type,
             width=artifact.width,
             height=artifact.height,
+            duration_s=artifact.duration_s,
+            sample_rate=artifact.sample_rate,
             seed=artifact.seed,
             sha256=artifact.sha256,
             bytes=artifact.num_bytes,
+            thumbnail_url=url if is_small else self._link_thumbnail(job, artifact),
+        )
+
+    def _link_thumbnail(self, job: Job, artifact: Artifact) -> str | None:
+        if artifact.thumbnail_key is None:
+            return None
+        return self.store.presign(
+            artifact.thumbnail_key,
+            filename=f"{job.id}-{artifact.index}-thumbnail.webp",
+            content_type=CONTENT_TYPES[OutputFormat.WEBP],
+            ttl_s=self.link_ttl_s,
         )
 
 

@@ -1,85 +1,38 @@
 """What a model's own files say of it, read without torch."""
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shared.device_options import DeviceOptions
 from shared.errors import ConfigurationError
+from shared.model_facts import (
+    ALL_OPTIONS,
+    CONSISTENCY_SCHEDULERS,
+    DEFAULT_TEACHER_STEPS,
+    PROCESSES,
+    ModelFacts,
+    check_channels,
+    check_process,
+    latent_factor_of,
+    read_guidance,
+    read_json,
+    read_training,
+)
 from shared.schedule import TrainingSchedule
+from shared.sound_folder import read_audioldm2, read_stable_audio
 from shared.vocab import GuidanceForm, Medium, PredictionType, Process
 
-#: Scheduler classes that a folder names if its model is none of the usual diffusion.
-_PROCESSES = {
-    "FlowMatchEulerDiscreteScheduler": Process.FLOW,
-    "FlowMatchHeunDiscreteScheduler": Process.FLOW,
-    "EDMDPMSolverMultistepScheduler": Process.EDM,
-    "EDMEulerScheduler": Process.EDM,
-}
-#: Scheduler classes that a folder names if its model was distilled for them.
-_CONSISTENCY_SCHEDULERS = frozenset({"LCMScheduler", "TCDScheduler"})
-#: Steps of the teacher that a model was distilled from, as diffusers has it.
-DEFAULT_TEACHER_STEPS = 50
 #: Tokens of T5 that the pipelines of flow models fill every prompt up to.
 SD3_T5_TOKENS, FLUX_T5_TOKENS = 256, 512
 #: Latent cells along each side of what Flux was trained on; its pipeline says it, not its files.
 FLUX_SIDE = 128
-#: Device options of families that are written for all of them.
-ALL_OPTIONS = frozenset(DeviceOptions.model_fields)
 #: Label numbers of a class-conditional model end here: the one after them stands for no label.
 NULL_LABEL = 1000
 #: The family that runs any pipeline by its own call.
 ANY_PIPELINE = "pipeline"
 #: Pixels of a latent's cell where an autoencoder does not say.
 _USUAL_FACTOR = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What follows from a diffusers folder alone."""
-
-    #: `_class_name` of its model_index.json.
-    pipeline: str
-    family: str
-    medium: Medium
-    process: Process
-    prediction_type: PredictionType
-    training: TrainingSchedule
-    #: Whether its scheduler is one of models distilled for consistency sampling.
-    is_distilled: bool
-    teacher_steps: int
-    #: Pixels per latent cell, along each side.
-    latent_factor: int
-    #: Pixels along each side of what it was trained on.
-    side: int
-    max_tokens: int = 0
-    labels: Mapping[str, int] | None = None
-    #: Folders of its networks, where its family does not say which those are.
-    parts: tuple[str, ...] = ()
-    guidance: GuidanceForm = GuidanceForm.CLASSIFIER_FREE
-    #: Folders of the tokenizers that count a prompt's tokens.
-    tokenizers: tuple[str, ...] = ()
-    #: Latent cells along each side of what the denoiser takes as one.
-    patch: int = 1
-    #: Most pixels along a side that it has positions for, if they end.
-    max_side: int | None = None
-    #: Whether its levels depend on a picture's size.
-    shifts_by_size: bool = False
-    #: Whether jobs can have adapters.
-    takes_adapters: bool = False
-    #: Whether jobs can start from a picture.
-    starts_from_pictures: bool = False
-    #: Whether it makes pictures of that size and no other.
-    has_one_size: bool = False
-    #: Device options that its family is served with.
-    device_options: frozenset[str] = ALL_OPTIONS
-
-    @property
-    def size_step(self) -> int:
-        """Pixels of which sizes are multiples."""
-        return self.latent_factor * self.patch
 
 
 def read_folder(model_id: str, folder: Path, *, family: str | None = None) -> ModelFacts:
@@ -91,7 +44,7 @@ def read_folder(model_id: str, folder: Path, *, family: str | None = None) -> Mo
         ValueError: One is not what it should be.
         KeyError: One lacks something.
     """
-    index = _read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     pipeline = index["_class_name"]
     if family == ANY_PIPELINE:
         return _read_any(model_id, folder, index)
@@ -105,30 +58,30 @@ def read_folder(model_id: str, folder: Path, *, family: str | None = None) -> Mo
 
 def has_part(folder: Path, part: str) -> bool:
     """Tell whether a model has a part that others of its family have."""
-    return bool(_read_json(folder / "model_index.json").get(part) != [None, None])
+    return bool(read_json(folder / "model_index.json").get(part) != [None, None])
 
 
 def _read_stable_diffusion(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
-    vae = _read_json(folder / "vae" / "config.json")
-    unet = _read_json(folder / "unet" / "config.json")
-    _check_channels(model_id, taken=unet["in_channels"], vae=vae)
-    _check_process(model_id, index["_class_name"], scheduler)
-    text_encoder = _read_json(folder / "text_encoder" / "config.json")
-    factor = _latent_factor(vae)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    unet = read_json(folder / "unet" / "config.json")
+    check_channels(model_id, taken=unet["in_channels"], vae=vae)
+    check_process(model_id, index["_class_name"], scheduler)
+    text_encoder = read_json(folder / "text_encoder" / "config.json")
+    factor = latent_factor_of(vae)
     return ModelFacts(
         pipeline=index["_class_name"],
         family="stable_diffusion",
         medium=Medium.IMAGE,
         process=Process.DIFFUSION,
         prediction_type=PredictionType(scheduler["prediction_type"]),
-        training=_read_training(model_id, scheduler),
-        is_distilled=scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
+        training=read_training(model_id, scheduler),
+        is_distilled=scheduler["_class_name"] in CONSISTENCY_SCHEDULERS,
         teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
         latent_factor=factor,
         side=unet["sample_size"] * factor,
         max_tokens=text_encoder["max_position_embeddings"],
-        guidance=_read_guidance(unet),
+        guidance=read_guidance(unet),
         tokenizers=("tokenizer",),
         takes_adapters=True,
         starts_from_pictures=True,
@@ -142,7 +95,7 @@ def _read_sdxl(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFa
                 f"model {model_id}: it has no {part}; models with both text encoders are served"
             )
     facts = _read_stable_diffusion(model_id, folder, index)
-    if _read_json(folder / "vae" / "config.json").get("latents_mean") is not None:
+    if read_json(folder / "vae" / "config.json").get("latents_mean") is not None:
         raise ConfigurationError(
             f"model {model_id}: latents that are normalized channel by channel (latents_mean) are "
             "not served; those with a scaling_factor alone are"
@@ -156,12 +109,12 @@ def _read_sdxl(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFa
 
 
 def _read_sd3(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
-    transformer = _read_json(folder / "transformer" / "config.json")
-    vae = _read_json(folder / "vae" / "config.json")
-    _check_channels(model_id, taken=transformer["in_channels"], vae=vae)
-    factor, patch = _latent_factor(vae), transformer["patch_size"]
+    transformer = read_json(folder / "transformer" / "config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    check_channels(model_id, taken=transformer["in_channels"], vae=vae)
+    factor, patch = latent_factor_of(vae), transformer["patch_size"]
     has_t5 = has_part(folder, "text_encoder_3")
-    clip = _read_json(folder / "text_encoder" / "config.json")
+    clip = read_json(folder / "text_encoder" / "config.json")
     return ModelFacts(
         family="sd3",
         **_read_flow(model_id, folder, index),
@@ -176,10 +129,10 @@ def _read_sd3(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFac
 
 
 def _read_flux(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
-    transformer = _read_json(folder / "transformer" / "config.json")
-    vae = _read_json(folder / "vae" / "config.json")
-    factor, patch = _latent_factor(vae), 2
-    _check_channels(model_id, taken=transformer["in_channels"] // patch**2, vae=vae)
+    transformer = read_json(folder / "transformer" / "config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    factor, patch = latent_factor_of(vae), 2
+    check_channels(model_id, taken=transformer["in_channels"] // patch**2, vae=vae)
     is_told: bool = transformer["guidance_embeds"]
     return ModelFacts(
         family="flux",
@@ -195,8 +148,8 @@ def _read_flux(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFa
 
 def _read_flow(model_id: str, folder: Path, index: Mapping[str, Any]) -> dict[str, Any]:
     """Read what flow models have in common, by the names of facts."""
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
-    _check_process(model_id, index["_class_name"], scheduler, served=Process.FLOW)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    check_process(model_id, index["_class_name"], scheduler, served=Process.FLOW)
     return {
         "pipeline": index["_class_name"],
         "medium": Medium.IMAGE,
@@ -211,20 +164,20 @@ def _read_flow(model_id: str, folder: Path, index: Mapping[str, Any]) -> dict[st
 
 
 def _read_dit(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
-    vae = _read_json(folder / "vae" / "config.json")
-    transformer = _read_json(folder / "transformer" / "config.json")
-    _check_channels(model_id, taken=transformer["in_channels"], vae=vae)
-    _check_process(model_id, index["_class_name"], scheduler)
-    factor = _latent_factor(vae)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    transformer = read_json(folder / "transformer" / "config.json")
+    check_channels(model_id, taken=transformer["in_channels"], vae=vae)
+    check_process(model_id, index["_class_name"], scheduler)
+    factor = latent_factor_of(vae)
     return ModelFacts(
         pipeline=index["_class_name"],
         family="dit",
         medium=Medium.IMAGE,
         process=Process.DIFFUSION,
         prediction_type=PredictionType(scheduler["prediction_type"]),
-        training=_read_training(model_id, scheduler),
-        is_distilled=scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
+        training=read_training(model_id, scheduler),
+        is_distilled=scheduler["_class_name"] in CONSISTENCY_SCHEDULERS,
         teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
         latent_factor=factor,
         side=transformer["sample_size"] * factor,
@@ -234,8 +187,8 @@ def _read_dit(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFac
 
 
 def _read_any(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
-    process = _PROCESSES.get(scheduler["_class_name"], Process.DIFFUSION)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    process = PROCESSES.get(scheduler["_class_name"], Process.DIFFUSION)
     # Those of other kinds of schedulers are none of our samplers'.
     is_known = process is not Process.DIFFUSION or "beta_schedule" in scheduler
     if not is_known or process is Process.EDM:
@@ -248,10 +201,10 @@ def _read_any(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFac
         for part in index
         if (folder / part / "config.json").exists() and any((folder / part).glob("*.safetensors*"))
     )
-    configs = {part: _read_json(folder / part / "config.json") for part in parts}
+    configs = {part: read_json(folder / part / "config.json") for part in parts}
     factor = _USUAL_FACTOR
     if "block_out_channels" in configs.get("vae", {}):
-        factor = _latent_factor(configs["vae"])
+        factor = latent_factor_of(configs["vae"])
     denoiser = configs.get("transformer") or configs.get("unet") or {}
     side = denoiser.get("sample_size")
     is_flow = process is Process.FLOW
@@ -267,9 +220,9 @@ def _read_any(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFac
         training=(
             TrainingSchedule(scheduler["num_train_timesteps"])
             if is_flow
-            else _read_training(model_id, scheduler)
+            else read_training(model_id, scheduler)
         ),
-        is_distilled=scheduler["_class_name"] in _CONSISTENCY_SCHEDULERS,
+        is_distilled=scheduler["_class_name"] in CONSISTENCY_SCHEDULERS,
         teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
         latent_factor=factor,
         side=side * factor if isinstance(side, int) else 0,
@@ -299,69 +252,6 @@ def _read_labels(model_id: str, index: Mapping[str, Any]) -> dict[str, int]:
     return labels
 
 
-def _latent_factor(vae: Mapping[str, Any]) -> int:
-    return int(2 ** (len(vae["block_out_channels"]) - 1))
-
-
-def _check_channels(model_id: str, *, taken: int, vae: Mapping[str, Any]) -> None:
-    if taken != vae["latent_channels"]:
-        raise ConfigurationError(
-            f"model {model_id}: its denoiser takes {taken} channels and latents have "
-            f"{vae['latent_channels']}; denoisers made for inpainting are not served, "
-            "the others take masks"
-        )
-
-
-def _read_guidance(unet: Mapping[str, Any]) -> GuidanceForm:
-    is_told = unet.get("time_cond_proj_dim") is not None
-    return GuidanceForm.TOLD if is_told else GuidanceForm.CLASSIFIER_FREE
-
-
-def _check_process(
-    model_id: str,
-    pipeline: str,
-    scheduler: Mapping[str, Any],
-    *,
-    served: Process = Process.DIFFUSION,
-) -> None:
-    process = _PROCESSES.get(scheduler["_class_name"], Process.DIFFUSION)
-    if scheduler.get("prediction_type") == PredictionType.FLOW:
-        process = Process.FLOW
-    if process is not served:
-        raise ConfigurationError(
-            f"model {model_id}: its scheduler is one of {process} models; "
-            f"a {pipeline} is served with those of {served}"
-        )
-
-
-def _read_training(model_id: str, scheduler: Mapping[str, Any]) -> TrainingSchedule:
-    is_zero_snr = bool(scheduler.get("rescale_betas_zero_snr"))
-    if is_zero_snr and scheduler["prediction_type"] == PredictionType.EPSILON:
-        raise ConfigurationError(
-            f"model {model_id}: where there is no signal (rescale_betas_zero_snr) a prediction of "
-            "the noise says nothing; models that predict the sample or v are served"
-        )
-    training = TrainingSchedule(
-        num_train_timesteps=scheduler["num_train_timesteps"],
-        beta_start=scheduler["beta_start"],
-        beta_end=scheduler["beta_end"],
-        beta_schedule=scheduler["beta_schedule"],
-        zero_terminal_snr=is_zero_snr,
-    )
-    # An unknown training schedule shows here.
-    if training.log_sigmas[-2] >= training.log_sigmas[-1]:
-        raise ConfigurationError(
-            f"model {model_id}: with {training.num_train_timesteps} training timesteps the last "
-            "but one has less signal than diffusers leaves at zero (rescale_betas_zero_snr)"
-        )
-    return training
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
 _Reader = Callable[[str, Path, Mapping[str, Any]], ModelFacts]
 #: By the `_class_name` of a model_index.json.
 _READERS: dict[str, _Reader] = {
@@ -370,5 +260,7 @@ _READERS: dict[str, _Reader] = {
     "StableDiffusionXLPipeline": _read_sdxl,
     "StableDiffusion3Pipeline": _read_sd3,
     "FluxPipeline": _read_flux,
+    "AudioLDM2Pipeline": read_audioldm2,
     "DiTPipeline": _read_dit,
+    "StableAudioPipeline": read_stable_audio,
 }

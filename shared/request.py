@@ -1,8 +1,8 @@
 """The complete, immutable description of what a job generates."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from shared.adapters import MAX_ADAPTERS, AdapterUse
 from shared.vocab import (
@@ -21,6 +21,8 @@ SEED_LIMIT = 2**53
 MAX_DEADLINE_S = 604_800
 #: Pixels of one megapixel-iteration, the unit of cost.
 MEGAPIXEL = 1_000_000
+#: What a second of sound counts as, in pixels: the samples of a CD's, whatever the model's rate.
+SECOND_PIXELS = 44_100
 
 
 def _is_none(value: object) -> bool:
@@ -62,8 +64,12 @@ class GenerationRequest(BaseModel):
     guidance: Annotated[float, Field(ge=1, le=50, allow_inf_nan=False)]
     guidance_rescale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
-    width: Annotated[int, Field(ge=8)]
-    height: Annotated[int, Field(ge=8)]
+    #: Of pictures; sounds have a duration. What it has not is not stored, as above.
+    width: Annotated[Annotated[int, Field(ge=8)] | None, Field(exclude_if=_is_none)] = None
+    height: Annotated[Annotated[int, Field(ge=8)] | None, Field(exclude_if=_is_none)] = None
+    duration_s: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Field(exclude_if=_is_none)
+    ] = None
     num_outputs: Annotated[int, Field(ge=1, le=8)] = 1
     init_image: InputImage | None = None
     mask: InputImage | None = None
@@ -80,6 +86,24 @@ class GenerationRequest(BaseModel):
     deadline_s: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)] = 86_400
     #: It waits until then; None is as good as any moment that has passed.
     not_before: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _has_one_extent(self) -> Self:
+        sides = {self.width is None, self.height is None}
+        if len(sides) != 1 or sides == {self.duration_s is None}:
+            raise ValueError("a picture has width and height, a sound has a duration")
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures.
+
+        Raises:
+            ValueError: It asks for sounds.
+        """
+        if self.width is None or self.height is None:
+            raise ValueError("a sound has no width and no height")
+        return self.width, self.height
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -107,7 +131,10 @@ class GenerationRequest(BaseModel):
     @property
     def megapixel_iterations(self) -> float:
         """The cost of the job in a unit that does not depend on the machine."""
-        return self.width * self.height * self.iterations / MEGAPIXEL
+        if self.duration_s is not None:
+            return self.duration_s * SECOND_PIXELS * self.iterations / MEGAPIXEL
+        width, height = self.size
+        return width * height * self.iterations / MEGAPIXEL
 
     def recipe(self) -> dict[str, Any]:
         """Return what a result's file says of its request.

@@ -99,12 +99,21 @@ class OutputFormat(StrEnum):
     PNG = "png"
     WEBP = "webp"
     JPEG = "jpeg"
+    WAV = "wav"
+    FLAC = "flac"
 
 
 CONTENT_TYPES = {
     OutputFormat.PNG: "image/png",
     OutputFormat.WEBP: "image/webp",
     OutputFormat.JPEG: "image/jpeg",
+    OutputFormat.WAV: "audio/wav",
+    OutputFormat.FLAC: "audio/flac",
+}
+#: What each medium is written as, the default first.
+OUTPUT_FORMATS = {
+    Medium.IMAGE: (OutputFormat.PNG, OutputFormat.WEBP, OutputFormat.JPEG),
+    Medium.AUDIO: (OutputFormat.WAV, OutputFormat.FLAC),
 }
 
 

@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.fixtures.stack",
     "tests.fixtures.stock",
     "tests.fixtures.families",
+    "tests.fixtures.sounds",
 ]

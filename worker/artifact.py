@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from shared.request import GenerationRequest
 from shared.vocab import CONTENT_TYPES, OutputFormat
+from worker.thumbnail import draw_picture
 
 #: Key of the recipe in a PNG; JPEG and WebP carry it as the EXIF image description.
 RECIPE_KEY = "latentq"
@@ -19,13 +20,19 @@ JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFile:
-    """An encoded picture."""
+class OutputFile:
+    """An encoded picture or sound."""
 
     data: bytes
     content_type: str
-    width: int
-    height: int
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    sample_rate: int | None = None
+    #: What a sound was multiplied with so that the file holds it.
+    gain: float | None = None
+    #: A small picture of it, as WebP; None if it is one itself.
+    thumbnail: bytes | None = None
 
     @property
     def sha256(self) -> str:
@@ -39,17 +46,10 @@ def encode_image(
     request: GenerationRequest,
     seed: int,
     versions: Mapping[str, str],
-) -> ImageFile:
-    """Encode a picture [H, W, 3] in the format the request asks for.
-
-    The recipe holds the resolved request, the seed of this output and the versions that made it:
-    nothing of the job, the worker or the time, so that equal requests give equal bytes.
-    """
+) -> OutputFile:
+    """Encode a picture [H, W, 3] in the format the request asks for."""
     image = Image.fromarray(pixels)
-    recipe = json.dumps(
-        {"request": request.recipe(), "seed": seed, "versions": dict(versions)},
-        sort_keys=True,
-    )
+    recipe = make_recipe(request, seed=seed, versions=versions)
     buffer = io.BytesIO()
     match request.output_format:
         case OutputFormat.PNG:
@@ -60,11 +60,26 @@ def encode_image(
             image.save(buffer, "WEBP", lossless=True, exif=_exif(recipe))
         case OutputFormat.JPEG:
             image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, exif=_exif(recipe))
-    return ImageFile(
+        case _:
+            raise ValueError(f"{request.output_format} holds no pictures")
+    return OutputFile(
         data=buffer.getvalue(),
         content_type=CONTENT_TYPES[request.output_format],
         width=image.width,
         height=image.height,
+        thumbnail=draw_picture(image),
+    )
+
+
+def make_recipe(request: GenerationRequest, *, seed: int, versions: Mapping[str, str]) -> str:
+    """Write what a file says of how it was made.
+
+    It holds the resolved request, the seed of this output and the versions that made it: nothing of
+    the job, the worker or the time, so that equal requests give equal bytes.
+    """
+    return json.dumps(
+        {"request": request.recipe(), "seed": seed, "versions": dict(versions)},
+        sort_keys=True,
     )
 
 

@@ -18,24 +18,21 @@ from shared.db.leases import LeaseRepository
 from shared.db.session import DATABASE_AWAY
 from shared.errors import (
     ErrorCode,
-    InternalFailure,
     InvalidInput,
     JobError,
     NotFound,
     StorageUnavailable,
 )
-from shared.job import Artifact, Claim, Lease, Success
-from shared.request import GenerationRequest, InputImage
+from shared.job import Claim, Lease, Success
+from shared.request import InputImage
 from shared.storage import ObjectStore, artifact_key, upload_key
-from shared.vocab import Determinism
+from shared.vocab import CONTENT_TYPES, Determinism, OutputFormat
 from worker.activity import Activity
-from worker.artifact import ImageFile, encode_image
 from worker.checkpoint_keeper import CheckpointKeeper
 from worker.company import Company
 from worker.engine import (
     Engine,
     EngineStopped,
-    ImageOutput,
     JobCanceled,
     JobResult,
     JobState,
@@ -45,6 +42,7 @@ from worker.engine import (
 from worker.input_image import decode_image, decode_mask
 from worker.lease import LeaseKeeper
 from worker.metrics import AttemptMetrics
+from worker.outputs import describe, encode, say_gains, thumbnail_key
 from worker.records import Records
 
 #: How long the store may be away before a job is handed back for it, in seconds.
@@ -277,7 +275,8 @@ class GenerateTask:
             return None
         image = self._fetch(claim, "init_image", request.init_image)
         mask = None if request.mask is None else self._fetch(claim, "mask", request.mask)
-        size = {"width": request.width, "height": request.height}
+        width, height = request.size
+        size = {"width": width, "height": height}
         with self._decoding:
             return SourceImage(
                 pixels=decode_image(image, name="init_image", **size),
@@ -321,9 +320,10 @@ class GenerateTask:
             StorageUnavailable: The store was away for too long.
         """
         lease, request = claim.lease, claim.request
-        artifacts = []
+        artifacts, gains = [], []
         for output in result.outputs:
-            file = self._encode(output, request)
+            file = encode(output, request, self._identity.versions)
+            gains.append(file.gain)
             key = artifact_key(
                 lease.job_id,
                 attempt=lease.attempt,
@@ -331,38 +331,20 @@ class GenerateTask:
                 index=output.index,
                 extension=request.output_format,
             )
-            self._persist(
-                lease, partial(self._store.put, key, file.data, content_type=file.content_type)
-            )
-            artifacts.append(
-                Artifact(
-                    index=output.index,
-                    key=key,
-                    content_type=file.content_type,
-                    width=file.width,
-                    height=file.height,
-                    seed=output.seed,
-                    sha256=file.sha256,
-                    num_bytes=len(file.data),
-                )
-            )
+            self._put(lease, key, file.data, content_type=file.content_type)
+            if file.thumbnail is not None:
+                small = CONTENT_TYPES[OutputFormat.WEBP]
+                self._put(lease, thumbnail_key(key, file), file.thumbnail, content_type=small)
+            artifacts.append(describe(output, file, key))
         return Success(
             artifacts=tuple(artifacts),
             iterations=result.iterations,
-            execution=self._describe(claim, result),
+            execution=self._describe(claim, result) | say_gains(gains),
             resumed_at=result.resumed_at,
         )
 
-    def _encode(self, output: ImageOutput, request: GenerationRequest) -> ImageFile:
-        try:
-            return encode_image(
-                output.pixels, request=request, seed=output.seed, versions=self._identity.versions
-            )
-        except Exception as cause:
-            raise InternalFailure(
-                f"the picture could not be written as {request.output_format}; another "
-                "output_format may work, and the worker's log tells more under the job's id"
-            ) from cause
+    def _put(self, lease: Lease, key: str, data: bytes, *, content_type: str) -> None:
+        self._persist(lease, partial(self._store.put, key, data, content_type=content_type))
 
     def _describe(self, claim: Claim, result: JobResult) -> dict[str, Any]:
         is_exact = claim.request.determinism is Determinism.EXACT

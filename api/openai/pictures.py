@@ -151,4 +151,5 @@ def _created(job: Job) -> int:
 
 
 def _size(job: Job) -> str:
-    return f"{job.request.width}x{job.request.height}"
+    width, height = job.request.size
+    return f"{width}x{height}"

@@ -14,8 +14,15 @@ from api.openai.order import Order
 from api.problems import RequestRefused, note_job
 from api.waiting import wait_for, wait_for_end
 from shared.db.session import DATABASE_AWAY
-from shared.errors import ErrorCode, InvalidRequest, LatentqError, ServiceUnavailable
+from shared.errors import (
+    ErrorCode,
+    FieldProblem,
+    InvalidRequest,
+    LatentqError,
+    ServiceUnavailable,
+)
 from shared.job import Job, JobStamp, JobStatus
+from shared.request import GenerationRequest
 
 #: The longest that a request is held, in seconds: OpenAI's SDK gives up after 600.
 MAX_WAIT_S = 540.0
@@ -45,6 +52,7 @@ async def make_job(held: Held, order: Order) -> Made:
     settle = partial(prepare, held.services, held.caller, order.job, idempotency_key=key)
     try:
         new = await run_in_threadpool(settle)
+        _refuse_sounds(new.request)
         made = Made(*await accept(held.services, new), has_key=key is not None)
     except InvalidRequest as refusal:
         raise order.translation.rename(refusal) from refusal
@@ -77,6 +85,17 @@ async def wait_until_ended(
     if not made.has_key and await held.request.is_disconnected():
         await _give_up(held, job)
     raise ServiceUnavailable("the service stops; the job goes on")
+
+
+def _refuse_sounds(request: GenerationRequest) -> None:
+    """Check that a job makes pictures.
+
+    Raises:
+        InvalidRequest: It does not; says which route makes its sounds.
+    """
+    if request.duration_s is not None:
+        detail = f"{request.model} makes sounds, and this route pictures; POST /v1/jobs makes both"
+        raise InvalidRequest([FieldProblem("#/model", detail)])
 
 
 def check_success(job: Job) -> None:

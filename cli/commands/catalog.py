@@ -16,7 +16,8 @@ def models(
     """Show which models there are, and which workers have them in memory."""
     with connect(url, api_key) as client:
         body = client.models()
-    names = ("id", "prediction_type", "width", "height", "max_tokens", "adapters", "in_memory")
+    extent = ("medium", "width", "height", "duration_s")
+    names = ("id", *extent, "prediction_type", "max_tokens", "adapters", "in_memory")
     rows = [
         model | {"adapters": _name_adapters(model), "in_memory": _name_holders(model["workers"])}
         for model in body["data"]

@@ -22,7 +22,9 @@ from latentq_client import Estimate
 
 Prompt = Annotated[
     str | None,
-    typer.Argument(help="What the picture shall show; models with labels take --class-label."),
+    typer.Argument(
+        help="What the picture or the sound shall be of; models with labels take --class-label."
+    ),
 ]
 KeyOption = Annotated[str | None, typer.Option(help="The same key again is the same job.")]
 
@@ -37,7 +39,7 @@ def submit(  # noqa: PLR0913 - one option for each thing to say
         bool, typer.Option("--wait", "--watch", help="Wait for the end, with a live bar.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder to save the pictures to; waits for the end.")
+        Path | None, typer.Option(help="Folder to save the outputs to; waits for the end.")
     ] = None,
     preview: PreviewOption = PreviewStyle.AUTO,
     url: UrlOption = None,

@@ -47,7 +47,7 @@ def sweep(  # noqa: PLR0913 - one option for each list
     idempotency_key: KeyOption = None,
     output: Annotated[
         Path | None,
-        typer.Option(help=f"Folder for the pictures and their contact sheet, {PAGE}; waits."),
+        typer.Option(help=f"Folder for the outputs and their contact sheet, {PAGE}; waits."),
     ] = None,
     url: UrlOption = None,
     api_key: ApiKeyOption = None,
@@ -114,7 +114,7 @@ def batch(  # noqa: PLR0913 - one option for each thing to say
     idempotency_key: KeyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with live bars.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder to save the pictures to; waits for the end.")
+        Path | None, typer.Option(help="Folder to save the outputs to; waits for the end.")
     ] = None,
     url: UrlOption = None,
     api_key: ApiKeyOption = None,

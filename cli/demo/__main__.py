@@ -18,6 +18,8 @@ from latentq_client import Client, ClientError, Job
 from shared.errors import ConfigurationError
 
 OUTPUT = Path("demo-output")
+#: What a run before may have left there.
+FILES = ("*.png", "*.wav", "*.webp")
 #: One for each of two cores.
 NUM_WORKERS = 2
 #: Columns that the widest row of the table needs, and some.
@@ -46,7 +48,7 @@ def main() -> int:
     console.print()
     console.print("queue ms: the jobs waited while the workers loaded the model.")
     console.print("rows: rows in the job's forwards on average; two are its own, one if unguided.")
-    console.print(f"{len(pictures)} pictures are in {OUTPUT}/: open index.html there.")
+    console.print(f"{len(pictures)} outputs are in {OUTPUT}/: open index.html there.")
     console.print(f"Everything is stopped again, after {time.monotonic() - started:.0f} s.")
     return 0 if all(job.status == "succeeded" for job in done) else 1
 
@@ -60,7 +62,7 @@ def make_console() -> Console:
 def save_pictures(client: Client, jobs: Sequence[Job], folder: Path) -> list[Picture]:
     """Fetch all outputs and save them with a contact sheet and a page."""
     folder.mkdir(exist_ok=True)
-    for stale in folder.glob("*.png"):
+    for stale in (path for kind in FILES for path in folder.glob(kind)):
         stale.unlink()
     pictures = []
     for number, job in enumerate(jobs, start=1):
@@ -72,8 +74,13 @@ def save_pictures(client: Client, jobs: Sequence[Job], folder: Path) -> list[Pic
                 path=folder / f"{name}.{job.extension}",
                 seed=artifact.seed,
                 data=client.download(artifact),
+                spectrogram=client.download(artifact, thumbnail=True)
+                if artifact.is_sound
+                else None,
             )
             picture.path.write_bytes(picture.data)
+            if picture.spectrogram is not None:
+                picture.look.write_bytes(picture.spectrogram)
             pictures.append(picture)
     draw_contact_sheet(pictures).save(folder / "contact-sheet.png")
     (folder / "index.html").write_text(write_page(pictures), encoding="utf-8")

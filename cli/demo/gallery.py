@@ -1,4 +1,4 @@
-"""The pictures of a demo, on a contact sheet and on a page."""
+"""The pictures and sounds of a demo, on a contact sheet and on a page."""
 
 import html
 import io
@@ -27,6 +27,13 @@ class Picture:
     path: Path
     seed: int
     data: bytes
+    #: What a sound looks like; None for pictures.
+    spectrogram: bytes | None = None
+
+    @property
+    def look(self) -> Path:
+        """The file that shows it."""
+        return self.path if self.spectrogram is None else self.path.with_suffix(".webp")
 
     @property
     def settings(self) -> tuple[str, str]:
@@ -47,7 +54,7 @@ def draw_contact_sheet(pictures: Sequence[Picture]) -> Image.Image:
     for number, picture in enumerate(pictures):
         left = GAP + number % COLUMNS * (PICTURE + GAP)
         top = GAP + number // COLUMNS * (PICTURE + CAPTION + GAP)
-        image = Image.open(io.BytesIO(picture.data)).convert("RGB")
+        image = Image.open(io.BytesIO(picture.spectrogram or picture.data)).convert("RGB")
         sheet.paste(image.resize((PICTURE, PICTURE), Image.Resampling.BICUBIC), (left, top))
         line = top + PICTURE + 6
         for text in wrap(describe_subject(picture.job.request), prompt_font, PICTURE, max_lines=2):
@@ -92,11 +99,13 @@ def write_page(pictures: Sequence[Picture]) -> str:
 def _figure(picture: Picture) -> str:
     request = picture.job.request
     settings = html.escape(" · ".join(picture.settings))
+    file = html.escape(picture.path.name)
+    player = "" if picture.spectrogram is None else f'<audio controls src="{file}"></audio>'
     subject = html.escape(describe_subject(request))
     return (
-        f'<figure><a href="{html.escape(picture.path.name)}">'
-        f'<img src="{html.escape(picture.path.name)}" alt="{subject}"></a>'
-        f"<figcaption>{subject}"
+        f'<figure><a href="{file}">'
+        f'<img src="{html.escape(picture.look.name)}" alt="{subject}"></a>'
+        f"{player}<figcaption>{subject}"
         f"<small>{settings} · seed {picture.seed}</small></figcaption></figure>"
     )
 
@@ -115,11 +124,12 @@ _PAGE = """<!doctype html>
          grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); }}
   figure {{ margin: 0; }}
   img {{ width: 100%; aspect-ratio: 1; border-radius: 6px; display: block; }}
+  audio {{ width: 100%; height: 2rem; margin-top: .3rem; }}
   figcaption {{ margin-top: .5rem; }}
   small {{ display: block; color: #6e6e73; }}
 </style>
 <h1>LatentQ demo</h1>
-<p>{count} pictures by the demo model. Each file carries the request that made it.</p>
+<p>{count} outputs of the demo models. Each file carries the request that made it.</p>
 <main>
 {figures}
 </main>

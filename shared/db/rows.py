@@ -69,6 +69,9 @@ def artifact_values(job_id: str, artifact: Artifact) -> dict[str, Any]:
         "seed": artifact.seed,
         "sha256": artifact.sha256,
         "num_bytes": artifact.num_bytes,
+        "duration_s": artifact.duration_s,
+        "sample_rate": artifact.sample_rate,
+        "thumbnail_key": artifact.thumbnail_key,
     }
 
 
@@ -93,6 +96,9 @@ def read_artifacts(connection: sa.Connection, job_ids: list[str]) -> dict[str, l
                 seed=row.seed,
                 sha256=row.sha256,
                 num_bytes=row.num_bytes,
+                duration_s=row.duration_s,
+                sample_rate=row.sample_rate,
+                thumbnail_key=row.thumbnail_key,
             )
         )
     return found

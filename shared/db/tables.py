@@ -184,11 +184,15 @@ artifacts = sa.Table(
     sa.Column("output_index", sa.SmallInteger, primary_key=True),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("content_type", sa.Text, nullable=False),
-    sa.Column("width", sa.Integer, nullable=False),
-    sa.Column("height", sa.Integer, nullable=False),
+    # Of pictures, and below of sounds.
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
     sa.Column("num_bytes", sa.BigInteger, nullable=False),
+    sa.Column("duration_s", sa.Double),
+    sa.Column("sample_rate", sa.Integer),
+    sa.Column("thumbnail_key", sa.Text),
 )
 
 # Jobs that are no more and whose objects still are.

@@ -24,7 +24,7 @@ class Reader(HTMLParser):
                 self.rows.append([])
             case "td" | "th":
                 self.rows[-1].append("")
-            case "img":
+            case "img" | "audio":
                 self.rows[-1][-1] += f"[{values['src']}]"
             case "h1":
                 self._is_title = True
@@ -54,6 +54,13 @@ def test_the_last_field_that_varies_lies_across() -> None:
     assert head == ["", "steps 3", "steps 8"]
     assert euler == ["sampler euler, guidance 2.0", "[1-0.png]", "[1-0.png]"]
     assert heun[2] == "no <b>such</b>"
+
+
+def test_sounds_are_played_and_pictures_shown() -> None:
+    cells = [Cell({}, [Path(f"x/{name}") for name in ("1-0.wav", "1-1.flac", "1-2.png")], "")]
+    page = write_contact_sheet(cells, "x")
+    assert Reader(page).rows[1][-1] == "[1-0.wav][1-1.flac][1-2.png]"
+    assert (page.count("<audio controls"), page.count("<img")) == (2, 1)
 
 
 def test_a_single_job_has_a_page_too() -> None:

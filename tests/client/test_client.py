@@ -24,9 +24,12 @@ ARTIFACT = {
     "content_type": "image/png",
     "width": 64,
     "height": 64,
+    "duration_s": None,
+    "sample_rate": None,
     "seed": 7,
     "sha256": "0" * 64,
     "bytes": 4,
+    "thumbnail_url": None,
 }
 UPLOAD = {"id": "upl_1", "content_type": "image/png", "bytes": 7, "sha256": "ab", "later": 1}
 

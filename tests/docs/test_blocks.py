@@ -138,6 +138,15 @@ def test_adapters_are_used_as_the_page_says(reader: Reader, stack: Stack) -> Non
 
 
 @pytest.mark.slow
+def test_sounds_are_made_as_the_page_says(reader: Reader, sounding: Stack) -> None:
+    reader.follow("make-sounds.md", sounding)
+    (sound,) = (reader.folder / "sounds").iterdir()
+    assert sound.read_bytes().startswith(b"fLaC")
+    assert (reader.folder / "clicks.wav").read_bytes().startswith(b"RIFF")
+    assert (reader.folder / "clicks.webp").read_bytes()[8:12] == b"WEBP"
+
+
+@pytest.mark.slow
 def test_webhooks_are_received_as_the_page_says(reader: Reader, stack: Stack) -> None:
     reader.follow("receive-webhooks.md", stack)
 
@@ -275,6 +284,7 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
         "device-options.md",
         "poll-and-stream.md",
         "keys-and-limits.md",
+        "make-sounds.md",
         "presets-and-sweeps.md",
         "receive-webhooks.md",
         "serve-several-models.md",

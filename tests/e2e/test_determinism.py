@@ -9,10 +9,11 @@ import httpx
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.compatibility import CONSISTENCY, DIFFUSION_SAMPLERS, find_refusal
-from shared.vocab import OutputFormat, Schedule
+from shared.vocab import OUTPUT_FORMATS, Medium, Schedule
 from tests.fixtures.stack import Stack
 
 NUM_JOBS = 30
+FORMATS = OUTPUT_FORMATS[Medium.IMAGE]
 
 
 def thirty_bodies() -> list[dict[str, Any]]:
@@ -31,7 +32,7 @@ def thirty_bodies() -> list[dict[str, Any]]:
                 "guidance": [1, 2, 7.5][number % 3],
                 "seed": number,
                 "num_outputs": 2 if number % 10 == 0 else 1,
-                "output_format": list(OutputFormat)[number % len(OutputFormat)],
+                "output_format": FORMATS[number % len(FORMATS)],
                 "determinism": "exact",
             }
         )

@@ -26,6 +26,11 @@ def test_what_is_left_out_is_read_from_the_models_files_or_usual(tmp_path: Path)
     assert (spec.exact_rows, spec.max_rows, spec.repo) == (8, 8, None)
 
 
+def test_the_largest_picture_is_the_usual_one_unless_more_is_said(tmp_path: Path) -> None:
+    spec = load(tmp_path, max_width=None, max_height=None, height="32").models["net"]
+    assert (spec.max_width, spec.max_height) == (64, 64)
+
+
 def test_what_is_said_goes_first(tmp_path: Path) -> None:
     changes = {"family": '"stable_diffusion"', "medium": '"image"', "device.dtype": '"bfloat16"'}
     sizes = {"width": "32", "height": "48", "exact_rows": "16"}
@@ -67,6 +72,7 @@ def test_what_is_said_goes_first(tmp_path: Path) -> None:
             {"exact_rows": "16", "max_rows": "8"},
             "models.net: exact_rows 16 is above max_rows 8; raise that, or leave it out",
         ),
+        ({"duration_s": "3"}, "models make 'image', which has no duration_s; leave it out"),
         ({"max_rows": "0"}, "models.net.max_rows: .*greater than or equal to 1"),
     ],
 )

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -42,6 +43,7 @@ class Bench:
         models: ModelCache,
         *,
         state_interval_s: float = 5.0,
+        catalog: Path = CATALOG,
     ) -> None:
         self.jobs = JobRepository(database)
         self.database = database
@@ -62,7 +64,7 @@ class Bench:
             secret_key=servers.s3_secret_key,
         )
         self.checkpoints = CheckpointKeeper(
-            self.store, Catalog.load(CATALOG), libraries={"torch": "test"}
+            self.store, Catalog.load(catalog), libraries={"torch": "test"}
         )
         self.task = GenerateTask(
             identity=WorkerIdentity(

@@ -11,8 +11,10 @@ from worker.engine.result import (
     ImageOutput,
     JobCanceled,
     JobResult,
+    SoundOutput,
     Stages,
 )
+from worker.engine.sound import Sound
 from worker.engine.source import SourceImage
 from worker.engine.state import JobState, StateMisfit
 
@@ -28,6 +30,8 @@ __all__ = [
     "JobState",
     "ModelCache",
     "ModelLoader",
+    "Sound",
+    "SoundOutput",
     "SourceImage",
     "Stages",
     "StateMisfit",

@@ -1,4 +1,4 @@
-"""Turn finished latents into pixels, in tiles where the whole does not fit."""
+"""Turn finished latents into pixels or sound, in tiles where the whole does not fit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from worker.company import Company
 from worker.engine.cost import CostModel
 from worker.engine.families.family import Family
 from worker.engine.fault import as_job_error, call_with_room, is_out_of_memory, release_memory
-from worker.engine.fitting import Size, advise_size
+from worker.engine.fitting import advise_size
 from worker.engine.model_cache import ModelCache
+from worker.engine.sound import Sound
 from worker.engine.timings import TimeAccount
 from worker.engine.trajectory import DecodeKey, Trajectory
 
@@ -23,9 +24,9 @@ TILINGS = (2, 4)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Pixels [H, W, 3], and in how many tiles along the longer side they were decoded."""
+    """Pixels [H, W, 3] or a sound, and in how many tiles along the longer side it was decoded."""
 
-    pixels: NDArray[np.uint8]
+    content: NDArray[np.uint8] | Sound
     tiles: int = 1
 
 
@@ -70,7 +71,7 @@ class Decoder:
         began_at = self._timings.clock()
         whole = partial(family.decode, trajectory.latents)
         try:
-            pixels = call_with_room(self._company, whole)
+            content = call_with_room(self._company, whole)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -78,7 +79,7 @@ class Decoder:
         else:
             key = DecodeKey(trajectory.key.model, trajectory.key.latent_shape)
             self._costs.observe(key, 1, 1000 * (self._timings.clock() - began_at))
-            return Decoded(pixels)
+            return Decoded(content)
         with self._company.alone():
             return self._decode_tiled(family, trajectory)
 
@@ -95,12 +96,10 @@ class Decoder:
         raise self._explain(family, trajectory, tilings[-1] if tilings else 1)
 
     def _explain(self, family: Family, trajectory: Trajectory, tiles: int) -> JobError:
-        channels = trajectory.latents.shape[1]
+        latents = trajectory.latents
 
-        def call(size: Size) -> None:
-            family.decode(
-                trajectory.latents.new_zeros(1, channels, size.height, size.width), tiles=tiles
-            )
+        def call(shape: tuple[int, ...]) -> None:
+            family.decode(latents.new_zeros(1, latents.shape[1], *shape), tiles=tiles)
 
         where = "in the decoder, which an exact job gives no tiles," if tiles == 1 else ""
-        return OutOfMemory(advise_size(family.spec, Size.of(trajectory.latents), call, where=where))
+        return OutOfMemory(advise_size(family.spec, latents.shape[2:], call, where=where))

@@ -1,4 +1,4 @@
-"""The engine: jobs in, pictures out, one denoising step at a time for all of them."""
+"""The engine: jobs in, pictures and sounds out, one denoising step at a time for all of them."""
 
 import itertools
 import queue
@@ -28,7 +28,7 @@ from worker.engine.last_call import choose_to_finish
 from worker.engine.model_cache import ModelCache
 from worker.engine.previews import Previewer
 from worker.engine.recorder import Recorder
-from worker.engine.result import EngineStopped, ImageOutput, JobResult
+from worker.engine.result import EngineStopped, JobResult
 from worker.engine.roster import Roster
 from worker.engine.run import Run
 from worker.engine.runner import Runner
@@ -342,9 +342,7 @@ class Engine:
         except JobError as error:
             self._roster.end(run, error)
             return
-        run.outputs.append(
-            ImageOutput(trajectory.index, trajectory.seed, decoded.pixels, decoded.tiles)
-        )
+        run.add(trajectory, decoded.content, tiles=decoded.tiles)
         if len(run.outputs) == len(run.trajectories):
             self._roster.end(run, run.result(now=self._clock()))
 

@@ -1,29 +1,20 @@
-"""Find the largest picture that fits where one did not."""
+"""Find the largest picture, or the longest sound, that fits where one did not."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, Self
-
-from torch import Tensor
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from shared.catalog import ModelSpec
 from worker.engine.fault import release_memory
 
 
 class Size(NamedTuple):
-    """A picture's size, in pixels or in latent cells."""
+    """A picture's size, in pixels or in latent cells; a sound has a width alone."""
 
     width: int
     height: int
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
-
-    @classmethod
-    def of(cls, latents: Tensor) -> Self:
-        """Return the size of latents [B, C, h, w], in cells."""
-        height, width = latents.shape[2:]
-        return cls(width, height)
 
 
 def find_largest(size: Size, fits: Callable[[Size], bool]) -> Size | None:
@@ -44,24 +35,36 @@ def find_largest(size: Size, fits: Callable[[Size], bool]) -> Size | None:
 
 
 def advise_size(
-    spec: ModelSpec, size: Size, call: Callable[[Size], object], *, where: str = ""
+    spec: ModelSpec,
+    shape: Sequence[int],
+    call: Callable[[tuple[int, ...]], object],
+    *,
+    where: str = "",
 ) -> str:
-    """Say that a size does not fit, and which would: `call` does with another what failed.
+    """Say that latents [B, C, *shape] do not fit, and which would.
 
-    Sizes are in latent cells; `where` says what ran out of memory, if the sentence shall.
+    `call` does with another shape what failed; `where` says what ran out of memory, if the sentence
+    shall. Of a picture both sides are made smaller, of a sound the first, which is time.
     """
-    largest = find_largest(size, partial(_does_fit, call))
-    words = ["the device has too little memory for", f"{_pixels(size, spec)} pixels", where]
-    if largest is None:
-        words.append("and for any smaller size")
+    if spec.sound is None:
+        height, width = shape
+        asked = Size(width, height)
+        largest = find_largest(asked, lambda size: _does_fit(call, (size.height, size.width)))
+        smaller = "and for any smaller size"
     else:
-        words.append(f"and has enough for {_pixels(largest, spec)}")
+        length, *others = shape
+        asked, largest = Size(length, 1), None
+        if spec.sound.length is None:
+            largest = find_largest(asked, lambda size: _does_fit(call, (size.width, *others)))
+        smaller = "and for any shorter sound"
+    words = ["the device has too little memory for", _describe(asked, spec), where]
+    words.append(smaller if largest is None else f"and has enough for {_describe(largest, spec)}")
     return " ".join(word for word in words if word)
 
 
-def _does_fit(call: Callable[[Size], object], size: Size) -> bool:
+def _does_fit(call: Callable[[tuple[int, ...]], object], shape: tuple[int, ...]) -> bool:
     try:
-        call(size)
+        call(shape)
     except Exception as error:
         # A size that fails for another reason would not serve the caller either.
         release_memory(error)
@@ -73,5 +76,7 @@ def _scale(size: Size, numerator: int, denominator: int) -> Size:
     return Size(*(max(side * numerator // denominator, 1) for side in size))
 
 
-def _pixels(cells: Size, spec: ModelSpec) -> Size:
-    return Size(*(side * spec.latent_factor for side in cells))
+def _describe(cells: Size, spec: ModelSpec) -> str:
+    if spec.sound is not None:
+        return f"{spec.sound.seconds(cells.width):g} seconds"
+    return f"{Size(*(side * spec.latent_factor for side in cells))} pixels"

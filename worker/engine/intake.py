@@ -17,7 +17,7 @@ from worker.engine.conditioning import Condition, Conditioning, shapes_of
 from worker.engine.families.family import Family
 from worker.engine.families.picture_codec import LatentDistribution, PictureCodec
 from worker.engine.fault import call_with_room, is_out_of_memory, release_memory
-from worker.engine.fitting import Size, advise_size
+from worker.engine.fitting import advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
 from worker.engine.lora import (
     DENOISER,
@@ -186,12 +186,10 @@ class Intake:
             release_memory(error)
         factor = family.spec.latent_factor
 
-        def call(size: Size) -> None:
-            shape = (factor * size.height, factor * size.width, 3)
-            encode(np.zeros(shape, np.uint8))
+        def call(shape: tuple[int, ...]) -> None:
+            encode(np.zeros((*(factor * side for side in shape), 3), np.uint8))
 
-        height, width, _ = source.pixels.shape
-        asked = Size(width // factor, height // factor)
+        asked = [side // factor for side in source.pixels.shape[:2]]
         with self._company.alone():
             raise OutOfMemory(advise_size(family.spec, asked, call, where="to start from"))
 

@@ -9,6 +9,7 @@ from shared.catalog import ModelSpec
 from shared.errors import HubUnavailable, ModelUnavailable
 from shared.model_folder import ANY_PIPELINE, has_part
 from worker.engine.device import free_unused
+from worker.engine.families.audioldm2 import AudioLDM2
 from worker.engine.families.dit import DiT
 from worker.engine.families.family import Family
 from worker.engine.families.flux import Flux
@@ -16,6 +17,7 @@ from worker.engine.families.pipeline import AnyPipeline
 from worker.engine.families.placement import choose_dtype
 from worker.engine.families.sd3 import StableDiffusion3
 from worker.engine.families.sdxl import StableDiffusionXL
+from worker.engine.families.stable_audio import StableAudio
 from worker.engine.families.stable_diffusion import StableDiffusion
 from worker.engine.fault import is_out_of_memory
 from worker.engine.weights import foresee_bytes, measure_bytes
@@ -39,6 +41,8 @@ _FAMILIES: dict[str, FamilyClass] = {
     "sd3": StableDiffusion3,
     "flux": Flux,
     "dit": DiT,
+    "stable_audio": StableAudio,
+    "audioldm2": AudioLDM2,
     ANY_PIPELINE: AnyPipeline,
 }
 

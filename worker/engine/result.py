@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.engine.sound import Sound
 from worker.engine.state import JobState
 
 
@@ -37,6 +38,17 @@ class ImageOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class SoundOutput:
+    """One sound, with the seed that makes it again alone."""
+
+    index: int
+    seed: int
+    sound: Sound
+    #: Pieces that it was decoded in; more than 1 where memory was short.
+    tiles: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Stages:
     """How long a job was in each stage, in seconds: they follow each other, and the last ends it.
 
@@ -52,7 +64,7 @@ class Stages:
 class JobResult:
     """What a finished job made, and in what company."""
 
-    outputs: tuple[ImageOutput, ...]
+    outputs: tuple[ImageOutput | SoundOutput, ...]
     #: Forwards of all outputs together.
     iterations: int
     #: Rows of jobs in the job's forwards, padding not counted, averaged over its iterations.
@@ -64,3 +76,8 @@ class JobResult:
     stages: Stages
     #: The iteration that it went on from; None if it began at the beginning.
     resumed_at: int | None = None
+
+    @property
+    def pictures(self) -> list[ImageOutput]:
+        """Its outputs that are pictures: all, or none."""
+        return [output for output in self.outputs if isinstance(output, ImageOutput)]

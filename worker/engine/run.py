@@ -3,12 +3,16 @@
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine.lora import ActiveAdapter
 from worker.engine.pin import Pin
 from worker.engine.recorder import Recorder
-from worker.engine.result import EngineStopped, ImageOutput, JobResult, Stages
+from worker.engine.result import EngineStopped, ImageOutput, JobResult, SoundOutput, Stages
+from worker.engine.sound import Sound
 from worker.engine.source import SourceImage
 from worker.engine.state import JobState
 from worker.engine.trajectory import Trajectory
@@ -35,7 +39,7 @@ class Run:
     trajectories: list[Trajectory] = field(default_factory=list)
     #: Trajectories that went on from the batch to the decoder.
     num_passed_on: int = 0
-    outputs: list[ImageOutput] = field(default_factory=list)
+    outputs: list[ImageOutput | SoundOutput] = field(default_factory=list)
     #: When it entered each stage, on the engine's clock.
     encode_at: float = 0.0
     denoise_at: float = 0.0
@@ -60,6 +64,18 @@ class Run:
         if isinstance(self.stop, EngineStopped):
             return EngineStopped(self.recorder.take(self.trajectories))
         return self.stop
+
+    def add(
+        self, trajectory: Trajectory, content: NDArray[np.uint8] | Sound, *, tiles: int
+    ) -> None:
+        """Take in what a trajectory came to; of a sound as much as was asked for."""
+        which = (trajectory.index, trajectory.seed)
+        if isinstance(content, Sound):
+            if self.request.duration_s is not None:
+                content = content.cut(self.request.duration_s)
+            self.outputs.append(SoundOutput(*which, content, tiles))
+        else:
+            self.outputs.append(ImageOutput(*which, content, tiles))
 
     def result(self, *, now: float) -> JobResult:
         """Sum up a run whose outputs are all there."""

@@ -14,7 +14,7 @@ from worker.engine.cost import CostModel
 from worker.engine.device import synchronize
 from worker.engine.families.family import Family
 from worker.engine.fault import as_job_error, is_out_of_memory, release_memory
-from worker.engine.fitting import Size, advise_size
+from worker.engine.fitting import advise_size
 from worker.engine.headroom import Headroom
 from worker.engine.model_cache import ModelCache
 from worker.engine.result import DeviceLost
@@ -186,16 +186,16 @@ class Runner:
         latents, timestep = step.inputs[forward.rows[0].entry]
         conditioning = step.batch.entries[forward.rows[0].entry].conditionings[0]
 
-        def call(size: Size) -> None:
+        def call(shape: tuple[int, ...]) -> None:
             step.family.predict(
-                latents.new_zeros(forward.size, latents.shape[1], size.height, size.width),
+                latents.new_zeros(forward.size, latents.shape[1], *shape),
                 timestep.float().repeat(forward.size),
                 repeat(conditioning, forward.size),
             )
 
         where = f"in forwards of {forward.size} rows, as exact jobs have them," if is_exact else ""
         with self._company.alone(), step.batch.entries[0].adapters.attached():
-            return advise_size(step.family.spec, Size.of(latents), call, where=where)
+            return advise_size(step.family.spec, latents.shape[2:], call, where=where)
 
     def _forward(self, step: _Step, forward: Forward) -> None:
         padded = forward.rows + forward.rows[:1] * (forward.size - len(forward.rows))

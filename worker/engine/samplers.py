@@ -7,6 +7,7 @@ to 270 ms and cloning it some microseconds.
 import copy
 import inspect
 import json
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,23 @@ _FLAGS = {
 }
 
 
+#: diffusers' own scheduler of models that are told the angle of noise to signal.
+TRIGONOMETRIC = "CosineDPMSolverMultistepScheduler"
+
+
+class TrigonometricEDM(EDMDPMSolverMultistepScheduler):
+    """`edm_dpmpp_2m` for models that are told the angle of noise to signal, as Stable Audio Open.
+
+    diffusers' own scheduler of such models is DPM-Solver++ with noise of a Brownian tree, which
+    cannot be taken up in the middle, and takes a library of its own. This one visits the same
+    levels, and tells the network of them in the same way.
+    """
+
+    def precondition_noise(self, sigma: Tensor) -> Tensor:
+        """Turn levels into what the network is told, from 0 to 1."""
+        return sigma.atan() / math.pi * 2
+
+
 class SamplerBook:
     """Hands out schedulers, set up for a job's schedule and steps."""
 
@@ -118,7 +136,8 @@ class SamplerBook:
 def load_native(folder: Path) -> Scheduler:
     """Load a model's own scheduler, from whose config those of all samplers are made."""
     config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    cls = getattr(diffusers, config["_class_name"])
+    name = config["_class_name"]
+    cls = TrigonometricEDM if name == TRIGONOMETRIC else getattr(diffusers, name)
     return cls.from_pretrained(folder / "scheduler", local_files_only=True)
 
 
@@ -129,6 +148,8 @@ def make_prototype(native: Scheduler, sampler: Sampler, schedule: Schedule) -> S
         # DDIM takes neither timesteps nor levels; DPM-Solver++ of order 1 is DDIM and does.
         cls, changes = _CLASSES[Sampler.DPMPP_2M]
         changes = changes | {"solver_order": 1}
+    if isinstance(native, TrigonometricEDM):
+        cls = TrigonometricEDM
     if sampler is Sampler.EDM_DPMPP_2M and schedule is not Schedule.NATIVE:
         changes = changes | {"sigma_schedule": schedule.value}
     elif schedule in _FLAGS and not goes_by_timesteps(sampler, schedule):

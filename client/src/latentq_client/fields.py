@@ -15,6 +15,7 @@ class PresetFields(TypedDict, total=False):
     guidance_rescale: float
     width: int
     height: int
+    duration_s: float
     num_outputs: int
     output_format: str
     allow_undistilled: bool

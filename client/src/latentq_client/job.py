@@ -24,7 +24,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One output; `url` needs no key and works until `url_expires_at`."""
+    """One output; `url` and `thumbnail_url` need no key and work until `url_expires_at`.
+
+    A picture has a size, a sound a duration and a rate in samples a second.
+    """
 
     index: int
     url: str
@@ -32,9 +35,18 @@ class Artifact:
     content_type: str
     width: int | None
     height: int | None
+    duration_s: float | None
+    sample_rate: int | None
     seed: int
     sha256: str
     num_bytes: int
+    #: A small picture of it: of a sound its waveform above its spectrogram.
+    thumbnail_url: str | None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is a sound, and no picture."""
+        return self.duration_s is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +112,12 @@ def _read_artifact(body: Mapping[str, Any]) -> Artifact:
         content_type=body["content_type"],
         width=body["width"],
         height=body["height"],
+        duration_s=body["duration_s"],
+        sample_rate=body["sample_rate"],
         seed=body["seed"],
         sha256=body["sha256"],
         num_bytes=body["bytes"],
+        thumbnail_url=body["thumbnail_url"],
     )
 
 

@@ -151,9 +151,16 @@ def check_success(job: Job) -> Job:
     return job
 
 
-def download(artifact: Artifact) -> Steps[bytes]:
-    """Fetch an output by its link."""
-    return (yield from send("GET", artifact.url, is_link=True)).content
+def download(artifact: Artifact, *, thumbnail: bool) -> Steps[bytes]:
+    """Fetch an output, or the small picture of it, by its link.
+
+    Raises:
+        ValueError: It has no thumbnail.
+    """
+    url = artifact.thumbnail_url if thumbnail else artifact.url
+    if url is None:
+        raise ValueError("this output was made before there were thumbnails")
+    return (yield from send("GET", url, is_link=True)).content
 
 
 def save_outputs(job: Job, path: Path) -> Steps[Sequence[Path]]:

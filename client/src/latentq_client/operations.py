@@ -120,9 +120,15 @@ class Operations(Generic[HandleT]):
         return (yield from jobs.read_attempts(job_id))
 
     @Operation
-    def download(self, artifact: Artifact) -> Steps[bytes]:
-        """Fetch an output by its link; one that has expired is refused: read the job again."""
-        return (yield from jobs.download(artifact))
+    def download(self, artifact: Artifact, *, thumbnail: bool = False) -> Steps[bytes]:
+        """Fetch an output by its link; one that has expired is refused: read the job again.
+
+        With `thumbnail` a small picture of it instead, as PNG, WebP or JPEG.
+
+        Raises:
+            ValueError: It has no thumbnail.
+        """
+        return (yield from jobs.download(artifact, thumbnail=thumbnail))
 
     @Iteration
     def list(

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -76,6 +77,22 @@ def test_a_page_shows_a_prompt_and_never_runs_it(prompt: str) -> None:
     assert image["alt"] == hostile
     assert image["src"] == "01-0.png"
     assert "seed 8" in write_page([picture(prompt)])
+
+
+def sound(look: tuple[int, int, int]) -> Picture:
+    """A sound whose spectrogram is one color."""
+    seen = picture("a high tone", look)
+    return replace(seen, path=Path("02-0.wav"), data=b"RIFF", spectrogram=seen.data)
+
+
+def test_a_page_plays_sounds_and_shows_what_they_look_like() -> None:
+    tags = Tags()
+    tags.feed(write_page([sound((1, 2, 3))]))
+    found = dict(zip(tags.tags, tags.attributes, strict=True))
+    assert found["audio"]["src"] == found["a"]["href"] == "02-0.wav"
+    assert found["img"]["src"] == "02-0.webp"
+    counts = draw_contact_sheet([sound((1, 2, 3))]).getcolors(maxcolors=2**20) or []
+    assert (PICTURE**2, (1, 2, 3)) in counts
 
 
 def test_a_contact_sheet_holds_every_picture() -> None:

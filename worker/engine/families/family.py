@@ -15,6 +15,7 @@ from worker.engine.conditioning import Condition, Conditioning
 from worker.engine.families.picture_codec import PictureCodec
 from worker.engine.lora import ActiveAdapter, Attachment
 from worker.engine.samplers import Scheduler
+from worker.engine.sound import Sound
 
 
 class Family(Protocol):
@@ -80,10 +81,10 @@ class Family(Protocol):
             conditioning: What each row is conditioned on. [B, ...] each
         """
 
-    def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8]:
-        """Decode latents [1, C, h, w] to pixels [H, W, 3].
+    def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8] | Sound:
+        """Decode latents [1, C, ...] to pixels [H, W, 3], or to a sound, perhaps a longer one.
 
-        Tiles, along the longer side, take less memory, and change pixels where they overlap.
+        Tiles, along the longer side, take less memory, and change what lies where they overlap.
 
         Raises:
             NonFinite: The decoder's numbers left their range.

@@ -113,7 +113,8 @@ class Flux:
         if request.sampler is not Sampler.FLOW_EULER:
             return {}
         cells = self.spec.latent_factor * PATCH
-        num_patches = (request.width // cells) * (request.height // cells)
+        width, height = request.size
+        num_patches = (width // cells) * (height // cells)
         return {
             "sigmas": np.linspace(1.0, 1 / request.steps, request.steps),
             "mu": shift_of(num_patches, self.scheduler.config),
@@ -121,7 +122,7 @@ class Flux:
 
     def latents(self, request: GenerationRequest, generator: torch.Generator) -> Tensor:
         """Draw unit noise on the generator's device; returns [1, C, h, w]."""
-        return self._noise(request.width, request.height, generator)
+        return self._noise(*request.size, generator)
 
     def example(self) -> tuple[Tensor, Conditioning]:
         """Make the inputs of one row of the model's own size, of no prompt."""

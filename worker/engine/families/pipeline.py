@@ -146,7 +146,7 @@ class AnyPipeline:
         )
         # Whatever becomes of a job, its trajectory goes, and its generator with it.
         weakref.finalize(generator, self._forget, ticket)
-        return self._name(ticket, request.width, request.height)
+        return self._name(ticket, *request.size)
 
     def example(self) -> tuple[Tensor, Conditioning]:
         """Name no call: what a step costs shows at work."""

@@ -114,7 +114,7 @@ class StableDiffusion:
 
     def latents(self, request: GenerationRequest, generator: torch.Generator) -> Tensor:
         """Draw unit noise on the generator's device; returns [1, C, h, w]."""
-        return self._noise(request.width, request.height, generator)
+        return self._noise(*request.size, generator)
 
     def example(self) -> tuple[Tensor, Conditioning]:
         """Make the inputs of one row of the model's own size, of no prompt."""
