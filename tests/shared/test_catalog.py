@@ -97,7 +97,11 @@ def test_a_catalog_that_cannot_be_used_says_why(
 @pytest.mark.parametrize(
     ("file", "changes", "complaint"),
     [
-        ("model_index.json", {"_class_name": "KolorsPipeline"}, "KolorsPipeline is not served"),
+        (
+            "model_index.json",
+            {"_class_name": "KolorsPipeline"},
+            "no family of ours runs a KolorsPipeline",
+        ),
         (
             "scheduler/scheduler_config.json",
             {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"},

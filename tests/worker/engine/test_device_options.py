@@ -94,7 +94,7 @@ def test_a_picture_is_started_from_whatever_the_model_computes_in(dtype: str) ->
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         encoded = family.picture_codec.encode_image(np.zeros((64, 64, 3), np.uint8))
-        latents = family.sample(encoded, generator)
+        latents = family.picture_codec.sample(encoded, generator)
     assert latents.dtype == torch.float32
     assert torch.isfinite(latents).all()
 
@@ -120,6 +120,8 @@ def test_a_decoder_that_leaves_the_range_of_float16_does_not_compute_in_it(
 ) -> None:
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text(json.dumps({"force_upcast": force_upcast}))
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{}")
     spec = Catalog.load(CATALOG).models["demo"]
     special = dataclasses.replace(
         spec, path=tmp_path, device_options=DeviceOptions.model_validate({"dtype": dtype})

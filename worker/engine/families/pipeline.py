@@ -164,7 +164,10 @@ class AnyPipeline:
 
     def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8]:  # noqa: ARG002
         """Have a call come to its end; returns its pixels [H, W, 3]."""
-        return self._calls[int(latents[0, 0, 0, 0])].finish()
+        ticket = int(latents[0, 0, 0, 0])
+        pixels = self._calls[ticket].finish()
+        self._forget(ticket)
+        return pixels
 
     def _name(self, ticket: int, width: int, height: int) -> Tensor:
         # Of the size of real latents, which is what a step costs by.
@@ -184,7 +187,9 @@ class AnyPipeline:
         }
 
     def _forget(self, ticket: int) -> None:
-        self._calls.pop(ticket).abandon()
+        call = self._calls.pop(ticket, None)
+        if call is not None:
+            call.abandon()
 
     def _run(
         self, request: GenerationRequest, seed: int, pause: Callable[[], None]
