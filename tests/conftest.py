@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.fixtures.collector",
     "tests.fixtures.stack",
     "tests.fixtures.stock",
+    "tests.fixtures.tls",
 ]
