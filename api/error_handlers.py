@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.events import StreamIsOver
 from api.problems import render_problem
 from api.validation import explain
+from shared.db.session import explain_away
 from shared.errors import InvalidRequest, LatentqError, QuotaExceeded, StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -143,5 +144,5 @@ async def _answer_store_away(request: Request, error: StorageUnavailable) -> Res
 
 
 async def _answer_database_away(request: Request, error: Exception) -> Response:
-    log.warning("postgresql_away", error=type(error).__name__)
+    log.warning("postgresql_away", error=type(error).__name__, detail=explain_away(error))
     return render_problem(request, "service_unavailable", _DATABASE_AWAY)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.jobs import JobRepository
 from shared.db.migrate import is_pending
+from shared.db.session import explain_away
 from shared.errors import ServiceUnavailable
 
 #: How long a store may take to answer before it counts as away, in seconds.
@@ -94,6 +95,6 @@ def _trouble(answer: Future[None], until: float) -> str | None:
         return "no answer in time"
     except ServiceUnavailable as error:
         return error.detail
-    except SQLAlchemyError:
-        return "PostgreSQL does not answer"
+    except SQLAlchemyError as error:
+        return explain_away(error)
     return None

@@ -207,14 +207,7 @@ def make_services(
     """
     catalog = Catalog.load(settings.catalog or CATALOG, hub=settings.hub)
     job_repository, key_repository = JobRepository(database), KeyRepository(database)
-    store = ObjectStore(
-        endpoint=settings.s3_endpoint,
-        public_endpoint=settings.s3_public_endpoint,
-        region=settings.s3_region,
-        bucket=settings.s3_bucket,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-    )
+    store = ObjectStore(settings.store)
     return Services(
         resolver=Resolver(catalog, PresetBook.load(), TokenCounter(catalog), new_seed, now),
         estimator=Estimator(CostRepository(database), catalog),

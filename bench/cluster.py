@@ -32,6 +32,7 @@ from shared.db.keys import KeyRepository, mint_key
 from shared.db.migrate import upgrade
 from shared.db.session import make_engine
 from shared.storage import ObjectStore
+from shared.store_address import StoreAddress
 
 HOST = "127.0.0.1"
 TENANT = "cluster"
@@ -213,12 +214,12 @@ def warm_up() -> None:
 def open_store(servers: Servers, *, endpoint: str | None = None) -> ObjectStore:
     """Open the bucket of servers, past everything that serves it, or by another way."""
     return ObjectStore(
-        endpoint=endpoint or servers.s3_endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
+        StoreAddress(
+            endpoint=endpoint or servers.s3_endpoint,
+            bucket=servers.s3_bucket,
+            access_key=servers.s3_access_key,
+            secret_key=servers.s3_secret_key,
+        )
     )
 
 

@@ -9,6 +9,7 @@ import typer
 
 from latentq_client import Client
 from shared.errors import ConfigurationError
+from shared.settings import ClientSettings
 
 #: What `latentq up` writes with its default data directory.
 NEARBY = Path(".latentq/connection.json")
@@ -34,26 +35,18 @@ def connect(url: str | None, api_key: str | None) -> Client:
     Raises:
         ConfigurationError: It is not said where that is, or with which key.
     """
-    url = url or _read_variable("LATENTQ_URL")
-    api_key = api_key or _read_variable("LATENTQ_API_KEY")
-    if url is None or api_key is None:
+    if not url or not api_key:
+        settings = ClientSettings.read()
+        url = url or settings.url
+        if not api_key and settings.api_key is not None:
+            api_key = settings.api_key.get_secret_value()
+    if not url or not api_key:
         hint = "set LATENTQ_URL and LATENTQ_API_KEY"
         url = url or read_nearby("base_url", otherwise=hint)
         api_key = api_key or read_nearby("api_key", otherwise=hint)
     if not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"{url!r} is no URL: it must begin with http:// or https://")
     return Client(url, api_key)
-
-
-def _read_variable(name: str) -> str | None:
-    value = os.environ.get(name)  # noqa: TID251 - the clients' process entry
-    file = os.environ.get(f"{name}_FILE")  # noqa: TID251
-    if not value and file:
-        try:
-            return Path(file).read_text().strip()
-        except OSError as error:
-            raise ConfigurationError(f"{name}_FILE: {file} cannot be read") from error
-    return value or None
 
 
 def has_variable(name: str) -> bool:

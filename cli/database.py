@@ -20,12 +20,12 @@ def open_database(url: str) -> Iterator["sa.Engine"]:
     # Not at the top: client commands start without it.
     from sqlalchemy.exc import OperationalError
 
-    from shared.db.session import make_engine
+    from shared.db.session import explain_away, make_engine
 
     engine = make_engine(url)
     try:
         yield engine
     except OperationalError as error:
-        raise ServiceUnreachable("PostgreSQL does not answer") from error
+        raise ServiceUnreachable(explain_away(error)) from error
     finally:
         engine.dispose()

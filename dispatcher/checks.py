@@ -67,7 +67,7 @@ def _from_snapshot(
 
 
 def _judge_postgresql(now: Situation) -> Verdict:
-    return _flag(now.database is None, "PostgreSQL does not answer", "PostgreSQL answers")
+    return _flag(now.database is None, now.database_trouble, "PostgreSQL answers")
 
 
 def _judge_migrations(database: DatabaseState) -> Verdict:
@@ -76,7 +76,7 @@ def _judge_migrations(database: DatabaseState) -> Verdict:
 
 
 def _judge_redis(now: Situation) -> Verdict:
-    return _flag(now.redis is None, "Redis does not answer", "Redis answers")
+    return _flag(now.redis is None, now.redis_trouble, "Redis answers")
 
 
 def _judge_eviction(now: Situation) -> Verdict | None:

@@ -38,7 +38,7 @@ from shared.db.jobs import JobRepository
 from shared.db.presence import DispatcherRepository
 from shared.db.rescue import RescueRepository
 from shared.db.retention import RetentionRepository
-from shared.db.session import DATABASE_AWAY, make_engine
+from shared.db.session import DATABASE_AWAY, explain_away, make_engine
 from shared.db.webhooks import WebhookSecretRepository
 from shared.dispatch import dispatch
 from shared.errors import ServiceUnavailable
@@ -106,7 +106,7 @@ def main() -> None:
     registry = new_registry(version=version("latentq"))
     counters = Counters(registry)
     dispatcher = Dispatcher(database, queue, redispatch_s=settings.redispatch_s, counters=counters)
-    store = make_store(settings)
+    store = ObjectStore(settings.store)
     latency = StoreLatency(registry)
     latency.watch_database(database)
     latency.watch_store(store)
@@ -126,8 +126,8 @@ def main() -> None:
         try:
             presence.run_once()
             dispatcher.run_once()
-        except DATABASE_AWAY:
-            log.warning("postgresql_away")
+        except DATABASE_AWAY as error:
+            log.warning("postgresql_away", detail=explain_away(error))
             stopping.wait(1.0)
         except ServiceUnavailable as error:
             log.warning("redis_away", detail=error.detail)
@@ -140,18 +140,6 @@ def main() -> None:
         presence.leave()
     traces.close()
     log.info("dispatcher_stopped")
-
-
-def make_store(settings: DispatcherSettings) -> ObjectStore:
-    """Make the store of a process; links are signed for the public endpoint."""
-    return ObjectStore(
-        endpoint=settings.s3_endpoint,
-        public_endpoint=settings.s3_public_endpoint,
-        region=settings.s3_region,
-        bucket=settings.s3_bucket,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-    )
 
 
 def make_slow_services(

@@ -1,7 +1,7 @@
 """Everything that can go wrong in the stores and between the processes, looked at once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from shared.catalog import Catalog
 from shared.db.diagnosis import DiagnosisRepository, Snapshot
 from shared.db.migrate import is_pending
-from shared.db.session import DATABASE_AWAY
+from shared.db.session import DATABASE_AWAY, explain_away
 from shared.errors import ServiceUnavailable
 from shared.queue import JobQueue, RedisState, queues_of
 from shared.storage import ObjectStore
@@ -36,6 +36,9 @@ class Situation:
     store_trouble: str | None
     #: The queues of each model of the catalog.
     queues: dict[str, list[str]]
+    #: What is wrong with a store that stands as None, as far as it is known.
+    database_trouble: str = "PostgreSQL does not answer"
+    redis_trouble: str = "Redis does not answer"
 
 
 class Observer:
@@ -58,30 +61,24 @@ class Observer:
 
     def look(self) -> Situation:
         """Look once; takes as long as the time-outs of stores that are silent."""
-        return Situation(
-            database=self._look_at_database(),
-            redis=self._look_at_redis(),
-            store_trouble=self._look_at_store(),
-            queues=self._queues,
-        )
+        situation = Situation(None, None, self._look_at_store(), self._queues)
+        try:
+            situation = replace(situation, database=self._look_at_database())
+        except DATABASE_AWAY as error:
+            situation = replace(situation, database_trouble=explain_away(error))
+        try:
+            return replace(situation, redis=self._queue.look())
+        except ServiceUnavailable as error:
+            return replace(situation, redis_trouble=error.detail)
 
-    def _look_at_database(self) -> DatabaseState | None:
+    def _look_at_database(self) -> DatabaseState:
         diagnosis = DiagnosisRepository(self._database)
-        try:
-            is_missing = is_pending(self._database)
-            return DatabaseState(
-                is_migration_missing=is_missing,
-                clock_offset_s=diagnosis.clock_offset_s(self._now),
-                snapshot=None if is_missing else diagnosis.look(),
-            )
-        except DATABASE_AWAY:
-            return None
-
-    def _look_at_redis(self) -> RedisState | None:
-        try:
-            return self._queue.look()
-        except ServiceUnavailable:
-            return None
+        is_missing = is_pending(self._database)
+        return DatabaseState(
+            is_migration_missing=is_missing,
+            clock_offset_s=diagnosis.clock_offset_s(self._now),
+            snapshot=None if is_missing else diagnosis.look(),
+        )
 
     def _look_at_store(self) -> str | None:
         try:

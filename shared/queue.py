@@ -5,6 +5,7 @@ Every setting here is there because its opposite was measured to lose, double or
 """
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from redis.client import PubSub
 
 from shared.errors import ServiceUnavailable
 from shared.preview import Preview, decode_preview
+from shared.tls import blame_tls
 from shared.vocab import ServiceClass
 
 log = structlog.get_logger(__name__)
@@ -106,6 +108,10 @@ def make_celery(redis_url: str, *, order: QueueOrder | None = None) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_TIMEOUT_S,
+        # Left alone, kombu believes any certificate unless the URL says something of its own.
+        broker_use_ssl=(
+            {"ssl_cert_reqs": ssl.CERT_REQUIRED} if redis_url.startswith("rediss:") else False
+        ),
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_soft_shutdown_timeout=0,
         worker_hijack_root_logger=False,
@@ -138,6 +144,14 @@ class RedisState:
     is_persistent: bool
 
 
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise ServiceUnavailable(blame_tls("Redis does not answer", error)) from error
+
+
 def _connect(redis_url: str) -> redis.Redis:
     return redis.Redis.from_url(
         redis_url,
@@ -165,7 +179,7 @@ class JobQueue:
                 TASK_GENERATE, kwargs={"job_id": job_id, "parameters": parameters}, queue=queue
             )
         except (KombuError, redis.RedisError, OSError) as error:
-            raise ServiceUnavailable("Redis did not take a message") from error
+            raise ServiceUnavailable(blame_tls("Redis did not take a message", error)) from error
 
     def length(self, queue: str) -> int:
         """Count the messages of a queue that no worker has fetched.
@@ -173,10 +187,8 @@ class JobQueue:
         Raises:
             ServiceUnavailable: Redis does not answer.
         """
-        try:
+        with _answering():
             length: int = self._redis.llen(queue)
-        except redis.RedisError as error:
-            raise ServiceUnavailable("Redis does not answer") from error
         return length
 
     def begin_epoch(self) -> bool:
@@ -185,10 +197,8 @@ class JobQueue:
         Raises:
             ServiceUnavailable: Redis does not answer.
         """
-        try:
+        with _answering():
             return bool(self._redis.set(EPOCH_KEY, "1", nx=True))
-        except redis.RedisError as error:
-            raise ServiceUnavailable("Redis does not answer") from error
 
     def announce_cancel(self, job_id: str) -> None:
         """Tell the worker that runs a job to stop it.
@@ -196,10 +206,8 @@ class JobQueue:
         Raises:
             ServiceUnavailable: Redis does not answer.
         """
-        try:
+        with _answering():
             self._redis.publish(CANCEL_CHANNEL, json.dumps({"job_id": job_id}))
-        except redis.RedisError as error:
-            raise ServiceUnavailable("Redis does not answer") from error
 
     def publish_preview(self, preview: Preview) -> None:
         """Show a preview to whoever watches its job now; nobody keeps it.
@@ -207,10 +215,8 @@ class JobQueue:
         Raises:
             ServiceUnavailable: Redis does not answer.
         """
-        try:
+        with _answering():
             self._redis.publish(_preview_channel(preview.job_id), preview.encode())
-        except redis.RedisError as error:
-            raise ServiceUnavailable("Redis does not answer") from error
 
     def look(self) -> RedisState:
         """Ask Redis how it keeps what it holds.
@@ -218,10 +224,8 @@ class JobQueue:
         Raises:
             ServiceUnavailable: Redis does not answer.
         """
-        try:
+        with _answering():
             info = self._redis.info()
-        except redis.RedisError as error:
-            raise ServiceUnavailable("Redis does not answer") from error
         return RedisState(
             eviction_policy=info["maxmemory_policy"],
             is_persistent=info["aof_enabled"] == 1 and info["aof_last_write_status"] == "ok",
@@ -233,10 +237,8 @@ class JobQueue:
         Raises:
             ServiceUnavailable: It does not.
         """
-        try:
+        with _answering():
             self._redis.ping()
-        except redis.RedisError as error:
-            raise ServiceUnavailable("Redis does not answer") from error
 
 
 class WorkerListener:

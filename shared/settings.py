@@ -1,95 +1,113 @@
-"""Settings of all processes: variables with the prefix `LATENTQ_`, read at process entry.
+"""Settings of all processes, in groups that a process adds by inheriting them.
 
-Any variable may be given as `..._FILE` instead, naming a file that holds the value.
+What they mean is shown in `docs/reference/configuration.md`, which `python -m evals.settings_page`
+makes from here.
 """
 
-import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import ByteSize, Field, FilePath, SecretStr, model_validator
 
 from shared.crash_point import CrashPoint
-from shared.errors import ConfigurationError
+from shared.environment import PREFIX, Settings
 from shared.hub import Hub
+from shared.store_address import Addressing, StoreAddress
 
-PREFIX = "LATENTQ_"
 #: A hundred years: for ever, in seconds.
 MAX_RETENTION_S = 3_155_760_000.0
-
-
-class Settings(BaseSettings):
-    """Where environment variables become values; a process adds its groups by inheriting them."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment, then `..._FILE` variables; nothing else."""
-        return init_settings, env_settings, _FileSource(settings_cls)
-
-    @classmethod
-    def read(cls) -> Self:
-        """Read this process's settings.
-
-        Raises:
-            ConfigurationError: A variable is missing or wrong; names the variable, never its value.
-        """
-        try:
-            return cls()
-        except (ValidationError, OSError) as error:
-            raise ConfigurationError(_explain(error)) from error
 
 
 class DatabaseSettings(Settings):
     """PostgreSQL, the truth."""
 
-    #: `postgresql://user:password@host:port/database`
-    database_url: SecretStr
+    database_url: SecretStr = Field(
+        description="`postgresql://user:password@host:port/database`, with whatever "
+        "[libpq](https://www.postgresql.org/docs/18/libpq-connect.html) takes: several hosts, "
+        "`target_session_attrs`, `sslmode`."
+    )
 
 
 class RedisSettings(Settings):
     """Redis or Valkey, which carries hints."""
 
-    #: `redis://:password@host:port/0`
-    redis_url: SecretStr
+    redis_url: SecretStr = Field(
+        description="`redis://:password@host:port/0`; `rediss://` for TLS, which is verified."
+    )
 
 
 class StorageSettings(Settings):
     """The S3-compatible store of results."""
 
-    s3_endpoint: str
-    #: What clients reach the store by, where it differs; presigned links carry it.
-    s3_public_endpoint: str | None = None
-    s3_region: str = "us-east-1"
-    s3_bucket: str = "latentq"
-    s3_access_key: SecretStr
-    s3_secret_key: SecretStr
+    s3_endpoint: str | None = Field(
+        default=None,
+        description="URL of the store. Without it, AWS's own S3 of the region, which must then be "
+        "given.",
+    )
+    s3_public_endpoint: str | None = Field(
+        default=None,
+        description="What clients reach the store by, where that differs: links are signed for it.",
+    )
+    s3_region: str = Field(default="us-east-1", description="The store's region.")
+    s3_bucket: str = Field(default="latentq", description="The bucket, which must be there.")
+    s3_addressing: Addressing | None = Field(
+        default=None,
+        description="Where URLs name the bucket: in their path or in their host; by default in the "
+        "path, but in the host where there is no endpoint.",
+    )
+    s3_ca_bundle: FilePath | None = Field(
+        default=None,
+        description="A file of PEM certificates that the store's is checked against, in place of "
+        "the usual authorities.",
+    )
+    s3_access_key: SecretStr = Field(description="Id of a key that may use the bucket.")
+    s3_secret_key: SecretStr = Field(description="Its secret.")
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        # A forgotten endpoint must not send anything to AWS.
+        if not self.s3_endpoint and "s3_region" not in self.model_fields_set:
+            raise ValueError(
+                f"set {PREFIX}S3_ENDPOINT; for AWS's own S3 leave it out and set {PREFIX}S3_REGION"
+            )
+        return self
+
+    @property
+    def store(self) -> StoreAddress:
+        """Where the store is, and who we are there."""
+        return StoreAddress(
+            bucket=self.s3_bucket,
+            access_key=self.s3_access_key.get_secret_value(),
+            secret_key=self.s3_secret_key.get_secret_value(),
+            region=self.s3_region,
+            endpoint=self.s3_endpoint or None,
+            public_endpoint=self.s3_public_endpoint or None,
+            addressing=self.s3_addressing,
+            ca_bundle=self.s3_ca_bundle,
+        )
 
 
 class CatalogSettings(Settings):
     """Which models exist, and where those from a hub are kept."""
 
-    #: Path of a catalog file; the models that come with LatentQ by default.
-    catalog: Path | None = None
-    #: Folder for files from a hub.
-    model_folder: Path = Path("~/.cache/latentq/models")
-    #: URL of the hub, if it is not the library's own; who we are there, for closed repositories.
-    hub_endpoint: str | None = None
-    hub_token: SecretStr | None = None
-    #: Whether the hub is never asked: what is not in the folder cannot be served.
-    offline: bool = False
+    catalog: Path | None = Field(
+        default=None,
+        description="A [catalog file](catalog.md), the same everywhere; by default the models that "
+        "come with LatentQ.",
+    )
+    model_folder: Path = Field(
+        default=Path("~/.cache/latentq/models"), description="Folder for files from a hub."
+    )
+    hub_endpoint: str | None = Field(
+        default=None, description="URL of the hub, if it is not the library's own."
+    )
+    hub_token: SecretStr | None = Field(
+        default=None, description="Token of the hub, for closed repositories."
+    )
+    offline: bool = Field(
+        default=False,
+        description="Whether the hub is never asked: what is not in the folder cannot be served.",
+    )
 
     @property
     def hub(self) -> Hub:
@@ -106,27 +124,41 @@ class CatalogSettings(Settings):
 class WebhookSettings(Settings):
     """Where webhooks may go."""
 
-    #: For development and tests: receivers on this machine, by plain HTTP too.
-    webhook_allow_loopback: bool = False
+    webhook_allow_loopback: bool = Field(
+        default=False,
+        description="For development and tests: receivers on this machine, by plain HTTP too.",
+    )
 
 
 class MetricsSettings(Settings):
     """Where a process shows its metrics."""
 
-    #: Where `/metrics` is served; off unless it is set. Processes on one host need one each.
-    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
-    #: The address that it listens on.
-    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Where `/metrics` is served; nowhere by default. Processes on one host need "
+        "one each.",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="The address that it listens on, where nobody is asked for a key.",
+    )
 
 
 class TracingSettings(Settings):
     """Where traces go: OpenTelemetry's own variables, the others of which its SDK reads itself."""
 
-    #: Where an OTLP collector listens by HTTP; there are no traces unless it or the next is set.
-    otlp_endpoint: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    #: The same for traces alone, with its whole path.
+    otlp_endpoint: str | None = Field(
+        default=None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where an OTLP collector listens by HTTP; there are no traces unless it or the "
+        "next is set.",
+    )
     otlp_traces_endpoint: str | None = Field(
-        default=None, validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+        default=None,
+        validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        description="The same for traces alone, with its whole path.",
     )
 
     @property
@@ -138,8 +170,7 @@ class TracingSettings(Settings):
 class CrashSettings(Settings):
     """Tests only."""
 
-    #: Where the process dies.
-    crash_at: CrashPoint | None = None
+    crash_at: CrashPoint | None = Field(default=None, description="Where the process dies.")
 
 
 class ApiSettings(
@@ -154,14 +185,22 @@ class ApiSettings(
 ):
     """Everything that `latentq api` reads."""
 
-    #: How long a presigned link works, in seconds.
-    link_ttl_s: int = Field(default=3600, ge=60, le=604_800)
-    #: Whether OpenAI's Images API is spoken under `/openai/v1`.
-    openai: bool = True
-    #: Whether Replicate's predictions API is spoken under `/replicate/v1`.
-    replicate: bool = True
-    #: How many jobs may wait before submissions are refused with 503.
-    max_queue_depth: int = Field(default=100_000, ge=1, le=100_000_000)
+    link_ttl_s: int = Field(
+        default=3600, ge=60, le=604_800, description="How long a presigned link works, in seconds."
+    )
+    openai: bool = Field(
+        default=True, description="Whether OpenAI's Images API is spoken under `/openai/v1`."
+    )
+    replicate: bool = Field(
+        default=True,
+        description="Whether Replicate's predictions API is spoken under `/replicate/v1`.",
+    )
+    max_queue_depth: int = Field(
+        default=100_000,
+        ge=1,
+        le=100_000_000,
+        description="How many jobs may wait before submissions are refused with 503.",
+    )
 
 
 class WorkerSettings(
@@ -175,27 +214,53 @@ class WorkerSettings(
 ):
     """Everything that `latentq worker` reads."""
 
-    #: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-    device: str = "auto"
-    #: Catalog ids to load at the start, separated by commas; as many as fit by default. The others
-    #: are loaded when a job of theirs is taken: when there is nothing else, or it waited long.
-    warm_models: str | None = None
-    #: What all models of the worker may take together, in bytes or as `12GiB`; by default half of
-    #: the machine's memory, or seven tenths of the GPU's.
-    model_memory: ByteSize | None = Field(default=None, ge=1)
-    #: Jobs that the engine may hold at once.
-    worker_slots: int = Field(default=8, ge=1, le=256)
-    #: What adapters may take in memory, in MiB, and how many are kept there.
-    adapter_memory_mb: int = Field(default=512, ge=1, le=1_048_576)
-    max_adapters: int = Field(default=64, ge=4, le=10_000)
-    #: How long a worker may be silent before its jobs run elsewhere, in seconds.
-    lease_s: float = Field(default=15.0, ge=1.0, le=600.0)
-    #: How often the state of running jobs is stored, in seconds: what a crash costs at most.
-    checkpoint_s: float = Field(default=5.0, ge=0.1, le=3600.0)
-    #: How long a worker has to leave after SIGTERM, in seconds.
-    grace_s: float = Field(default=8.0, ge=1.0, le=600.0)
-    #: How long one forward may take before the worker ends itself, in seconds.
-    stall_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
+    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
+    warm_models: str | None = Field(
+        default=None,
+        description="Catalog ids to load at the start, separated by commas; by default as many as "
+        "fit. The others are loaded when a job of theirs is taken: when there is nothing else, or "
+        "it waited long.",
+    )
+    model_memory: ByteSize | None = Field(
+        default=None,
+        ge=1,
+        description="What all models of the worker may take together; by default half of the "
+        "machine's memory, or seven tenths of the GPU's.",
+    )
+    worker_slots: int = Field(
+        default=8, ge=1, le=256, description="Jobs that the engine may hold at once."
+    )
+    adapter_memory_mb: int = Field(
+        default=512, ge=1, le=1_048_576, description="What adapters may take in memory, in MiB."
+    )
+    max_adapters: int = Field(
+        default=64, ge=4, le=10_000, description="How many adapters are kept in memory."
+    )
+    lease_s: float = Field(
+        default=15.0,
+        ge=1.0,
+        le=600.0,
+        description="How long a worker may be silent before its jobs run elsewhere, in seconds.",
+    )
+    checkpoint_s: float = Field(
+        default=5.0,
+        ge=0.1,
+        le=3600.0,
+        description="How often the state of running jobs is stored, in seconds: what a crash costs "
+        "at most.",
+    )
+    grace_s: float = Field(
+        default=8.0,
+        ge=1.0,
+        le=600.0,
+        description="How long a worker has to leave after SIGTERM, in seconds.",
+    )
+    stall_s: float = Field(
+        default=300.0,
+        ge=1.0,
+        le=86_400.0,
+        description="How long one forward may take before the worker ends itself, in seconds.",
+    )
 
 
 class DispatcherSettings(
@@ -210,40 +275,40 @@ class DispatcherSettings(
 ):
     """Everything that `latentq dispatcher` reads."""
 
-    #: After how long a message that nobody claimed is sent again, in seconds.
-    redispatch_s: float = Field(default=5.0, ge=0.5, le=600.0)
-    #: How long a job that has ended is kept, with its prompt and results, in seconds.
-    retention_s: float = Field(default=86_400.0, ge=1.0, le=MAX_RETENTION_S)
-    #: How long an upload is kept that no waiting or running job needs, in seconds. The least is
-    #: more than storing one may take.
-    upload_retention_s: float = Field(default=86_400.0, ge=600.0, le=MAX_RETENTION_S)
+    redispatch_s: float = Field(
+        default=5.0,
+        ge=0.5,
+        le=600.0,
+        description="After how long a message that nobody claimed is sent again, in seconds.",
+    )
+    retention_s: float = Field(
+        default=86_400.0,
+        ge=1.0,
+        le=MAX_RETENTION_S,
+        description="How long a job that has ended is kept, with its prompt and results, in "
+        "seconds.",
+    )
+    upload_retention_s: float = Field(
+        default=86_400.0,
+        # More than storing one may take.
+        ge=600.0,
+        le=MAX_RETENTION_S,
+        description="How long an upload is kept that no waiting or running job needs, in seconds.",
+    )
 
 
 class DoctorSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSettings):
     """Everything that `latentq doctor` looks at."""
 
 
-class _FileSource(PydanticBaseSettingsSource):
-    """Reads the files that `LATENTQ_..._FILE` variables name."""
+class ClientSettings(Settings):
+    """Everything that the commands for callers read; their options win."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")  # noqa: TID251 - the one reader
-        return (None if path is None else Path(path).read_text().strip()), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        values = {}
-        for name, field in self.settings_cls.model_fields.items():
-            value, key, _ = self.get_field_value(field, name)
-            if value is not None:
-                values[key] = value
-        return values
-
-
-def _explain(error: ValidationError | OSError) -> str:
-    if isinstance(error, OSError):
-        return f"cannot read the file {error.filename} that a {PREFIX}..._FILE variable names"
-    first = error.errors()[0]
-    name = f"{PREFIX}{str(first['loc'][0]).upper()}"
-    if first["type"] == "missing":
-        return f"set {name} (or {name}_FILE)"
-    return f"{name}: {first['msg']}"
+    url: str | None = Field(
+        default=None,
+        description="Where the API is; by default that of the `latentq up` whose "
+        "`.latentq/connection.json` lies here.",
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="The key to send; by default as above."
+    )

@@ -17,6 +17,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.errors import NotFound, ServiceUnavailable, StorageUnavailable
+from shared.store_address import Addressing, StoreAddress
+from shared.tls import blame_tls
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,6 +43,7 @@ _FORBIDDEN = 403
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 412
 _SERVER_ERROR = 500
+_AWAY = "the object store does not answer"
 _BEGAN_AT = "latentq.began_at"
 
 
@@ -109,30 +112,11 @@ class StoreCall:
 class ObjectStore:
     """Write objects once and hand out links to them."""
 
-    def __init__(
-        self,
-        *,
-        endpoint: str,
-        public_endpoint: str | None,
-        region: str,
-        bucket: str,
-        access_key: str,
-        secret_key: str,
-    ) -> None:
-        def connect(url: str) -> "S3Client":
-            return boto3.client(
-                "s3",
-                endpoint_url=url,
-                region_name=region,
-                aws_access_key_id=access_key,
-                aws_secret_access_key=secret_key,
-                config=_CONFIG,
-            )
-
-        self._bucket = bucket
-        self._client = connect(endpoint)
+    def __init__(self, address: StoreAddress) -> None:
+        self._bucket = address.bucket
+        self._client = _connect(address, address.endpoint)
         # The host is part of the signature: links are signed for the name that clients use.
-        self._public_client = connect(public_endpoint or endpoint)
+        self._public_client = _connect(address, address.public_endpoint or address.endpoint)
 
     def observe(self, on_call: Callable[[StoreCall], None]) -> None:
         """Tell of every call when it ends, on the thread that made it."""
@@ -171,7 +155,7 @@ class ObjectStore:
             if status != _PRECONDITION_FAILED or not self._holds(key, sha256):
                 raise StorageUnavailable(f"the object store answered {status}") from error
         except BotoCoreError as error:
-            raise StorageUnavailable("the object store cannot be reached") from error
+            raise StorageUnavailable(blame_tls(_AWAY, error)) from error
 
     def get(self, key: str) -> bytes:
         """Read an object.
@@ -323,13 +307,13 @@ class ObjectStore:
                 says.get(status, f"the object store answered {status}")
             ) from error
         except BotoCoreError as error:
-            raise ServiceUnavailable("the object store does not answer") from error
+            raise ServiceUnavailable(blame_tls(_AWAY, error)) from error
 
     def _holds(self, key: str, digest: str) -> bool:
         try:
             head = self._client.head_object(Bucket=self._bucket, Key=key)
         except (BotoCoreError, ClientError) as error:
-            raise StorageUnavailable("the object store cannot be reached") from error
+            raise StorageUnavailable(blame_tls(_AWAY, error)) from error
         return head["Metadata"].get("sha256") == digest
 
 
@@ -363,7 +347,7 @@ def _finding() -> Iterator[None]:
             raise NotFound("there is no such object") from error
         raise StorageUnavailable(f"the object store answered {status}") from error
     except BotoCoreError as error:
-        raise StorageUnavailable("the object store cannot be reached") from error
+        raise StorageUnavailable(blame_tls(_AWAY, error)) from error
 
 
 @contextmanager
@@ -374,17 +358,28 @@ def _answering() -> Iterator[None]:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         raise StorageUnavailable(f"the object store answered {status}") from error
     except BotoCoreError as error:
-        raise StorageUnavailable("the object store cannot be reached") from error
+        raise StorageUnavailable(blame_tls(_AWAY, error)) from error
 
 
-_CONFIG = Config(
-    signature_version="s3v4",
-    s3={"addressing_style": "path"},
-    # Stores other than AWS's refuse the newer checksums.
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-    connect_timeout=CONNECT_TIMEOUT_S,
-    read_timeout=READ_TIMEOUT_S,
-    retries={"max_attempts": MAX_TRIES, "mode": "standard"},
-    max_pool_connections=32,
-)
+def _connect(address: StoreAddress, endpoint: str | None) -> "S3Client":
+    usual = Addressing.VIRTUAL if endpoint is None else Addressing.PATH
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": (address.addressing or usual).value},
+        # Stores other than AWS's refuse the newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"max_attempts": MAX_TRIES, "mode": "standard"},
+        max_pool_connections=32,
+    )
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=address.region,
+        aws_access_key_id=address.access_key,
+        aws_secret_access_key=address.secret_key,
+        verify=None if address.ca_bundle is None else str(address.ca_bundle),
+        config=config,
+    )

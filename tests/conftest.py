@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.fixtures.stock",
     "tests.fixtures.families",
     "tests.fixtures.sounds",
+    "tests.fixtures.tls",
 ]

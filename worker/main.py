@@ -110,7 +110,7 @@ def main(*, name: str) -> NoReturn:
     keeper = LeaseKeeper(
         leases, lease_s=settings.lease_s, progress=engine.progress, stop_job=engine.cancel
     )
-    store = make_store(settings)
+    store = ObjectStore(settings.store)
     traces = start_tracing("worker", is_wanted=settings.wants_traces)
     trace_store(traces.tracer, store)
     worker_id = f"{name}@{socket.gethostname()}:{os.getpid()}"
@@ -191,18 +191,6 @@ def main(*, name: str) -> NoReturn:
     log.info("worker_stopped")
     # Taking torch down by the book takes seconds, out of the watchdog's sight, and helps nobody.
     os._exit({None: 1, signal.SIGINT: INTERRUPTED}.get(shutdown.asked_by, 0))
-
-
-def make_store(settings: WorkerSettings) -> ObjectStore:
-    """Make the store of a process; it signs no links."""
-    return ObjectStore(
-        endpoint=settings.s3_endpoint,
-        public_endpoint=None,
-        region=settings.s3_region,
-        bucket=settings.s3_bucket,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-    )
 
 
 def _observe(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from shared.db.session import DATABASE_AWAY
+from shared.db.session import DATABASE_AWAY, explain_away
 
 #: The dispatcher forgets a worker after some of these, in seconds.
 INTERVAL_S = 10.0
@@ -51,8 +51,8 @@ class Presence:
         try:
             self._leave()
             self._save_costs()
-        except DATABASE_AWAY:
-            log.warning("presence_failed")
+        except DATABASE_AWAY as error:
+            log.warning("presence_failed", detail=explain_away(error))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -60,7 +60,7 @@ class Presence:
             try:
                 self._beat()
                 self._save_costs()
-            except DATABASE_AWAY:
-                log.warning("presence_failed")
+            except DATABASE_AWAY as error:
+                log.warning("presence_failed", detail=explain_away(error))
             if not self._stopping.wait(MIN_INTERVAL_S):
                 self._news.wait(INTERVAL_S - MIN_INTERVAL_S)

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.connection import JsonOption, has_variable, read_nearby
-from shared.settings import PREFIX, DoctorSettings
+from shared.environment import PREFIX
+from shared.settings import DoctorSettings
 
 if TYPE_CHECKING:
     from dispatcher.checks import Check, Verdict
@@ -71,14 +72,7 @@ def _look(settings: DoctorSettings) -> "Situation":
     catalog = Catalog.load(settings.catalog or CATALOG, hub=settings.hub)
     database = make_engine(settings.database_url.get_secret_value())
     queue = JobQueue(settings.redis_url.get_secret_value())
-    store = ObjectStore(
-        endpoint=settings.s3_endpoint,
-        public_endpoint=None,
-        region=settings.s3_region,
-        bucket=settings.s3_bucket,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-    )
+    store = ObjectStore(settings.store)
     try:
         return Observer(database, queue, store, catalog).look()
     finally:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from cli.connection import JsonOption, has_variable, read_nearby
 from cli.database import open_database
 from shared.access import DEFAULT_SCOPES, KeyLimits, KeyTerms, Scope
-from shared.settings import PREFIX, DatabaseSettings
+from shared.environment import PREFIX
+from shared.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from shared.db.keys import ApiKey

@@ -11,7 +11,8 @@ from cli.connection import JsonOption, has_variable, read_nearby
 from cli.database import open_database
 from cli.keyboard import reading_keys
 from cli.printing import print_json
-from shared.settings import PREFIX, DatabaseSettings
+from shared.environment import PREFIX
+from shared.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

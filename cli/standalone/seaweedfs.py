@@ -9,6 +9,7 @@ from cli.standalone.child import ChildSpec
 from cli.standalone.state import DataDir
 from shared.errors import ConfigurationError, ServiceUnavailable
 from shared.storage import ObjectStore
+from shared.store_address import StoreAddress
 
 BUCKET = "latentq"
 REGION = "us-east-1"
@@ -63,12 +64,13 @@ def endpoint(port: int) -> str:
 
 def _connect(data_dir: DataDir, port: int) -> ObjectStore:
     return ObjectStore(
-        endpoint=endpoint(port),
-        public_endpoint=None,
-        region=REGION,
-        bucket=BUCKET,
-        access_key=data_dir.secret("s3_access_key"),
-        secret_key=data_dir.secret("s3_secret_key"),
+        StoreAddress(
+            endpoint=endpoint(port),
+            region=REGION,
+            bucket=BUCKET,
+            access_key=data_dir.secret("s3_access_key"),
+            secret_key=data_dir.secret("s3_secret_key"),
+        )
     )
 
 

@@ -39,6 +39,7 @@ from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
 from shared.queue import PreviewFeed
 from shared.storage import ObjectStore
+from shared.store_address import StoreAddress
 from tests.fixtures.api import CHOSEN_SEED, LINK_TTL_S, Api, Clock
 from tests.fixtures.served import Live, listening, serve
 
@@ -67,12 +68,13 @@ def resolver(catalog: Catalog, tokens: TokenCounter, clock: Clock) -> Resolver:
 def store() -> ObjectStore:
     """A store that signs links; nothing in these tests asks it for an object."""
     return ObjectStore(
-        endpoint="http://127.0.0.1:1",
-        public_endpoint="https://files.example.test",
-        region="us-east-1",
-        bucket="latentq",
-        access_key="access",
-        secret_key="secret",
+        StoreAddress(
+            endpoint="http://127.0.0.1:1",
+            public_endpoint="https://files.example.test",
+            bucket="latentq",
+            access_key="access",
+            secret_key="secret",
+        )
     )
 
 
@@ -80,12 +82,12 @@ def store() -> ObjectStore:
 def real_store(servers: Servers) -> ObjectStore:
     """A store that is there."""
     return ObjectStore(
-        endpoint=servers.s3_endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
+        StoreAddress(
+            endpoint=servers.s3_endpoint,
+            bucket=servers.s3_bucket,
+            access_key=servers.s3_access_key,
+            secret_key=servers.s3_secret_key,
+        )
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Coroutine
@@ -11,6 +12,9 @@ from typing import Any, Self, TypeVar
 
 #: How long the loop may take to carry out an order, in seconds.
 ORDER_TIMEOUT_S = 10
+
+#: What clients of PostgreSQL begin with that want GSS encryption or TLS; neither is plain text.
+GSS_REQUEST, TLS_REQUEST = struct.pack("!II", 8, 80_877_104), struct.pack("!II", 8, 80_877_103)
 
 T = TypeVar("T")
 
@@ -58,18 +62,30 @@ class _Connection:
 
 
 class Proxy:
-    """Carries bytes between clients and one server on this machine."""
+    """Carries bytes between clients and one server on this machine.
 
-    def __init__(self, loop: ProxyLoop, target_port: int) -> None:
+    With a context for TLS it speaks that with clients: at once, or as PostgreSQL does, when asked.
+    """
+
+    def __init__(
+        self,
+        loop: ProxyLoop,
+        target_port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        is_asked: bool = False,
+    ) -> None:
         self._loop = loop
         self._target_port = target_port
+        self._tls_if_asked = tls if is_asked else None
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._delay_s = 0.0
         self._refuses = False
         self._is_black_hole = False
         self._replies_to_lose = 0
-        self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        at_once = None if is_asked else tls
+        self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=at_once))
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def heal(self) -> None:
@@ -109,6 +125,9 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refuses:
             _reset(writer)
+            return
+        if self._tls_if_asked and not await _begin_tls(reader, writer, self._tls_if_asked):
+            writer.close()
             return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
@@ -169,6 +188,20 @@ class Proxy:
         await self._reset_all()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+async def _begin_tls(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext
+) -> bool:
+    """Do as PostgreSQL does until a connection is encrypted; a client that asks not is left."""
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        while (request := await reader.readexactly(len(TLS_REQUEST))) == GSS_REQUEST:
+            writer.write(b"N")
+        if request == TLS_REQUEST:
+            writer.write(b"S")
+            await writer.start_tls(context)
+            return True
+    return False
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

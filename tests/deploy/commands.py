@@ -5,14 +5,8 @@ from collections.abc import Iterable, Sequence
 import typer
 
 from cli.main import app
-from shared.settings import (
-    PREFIX,
-    ApiSettings,
-    DatabaseSettings,
-    DispatcherSettings,
-    Settings,
-    WorkerSettings,
-)
+from shared.environment import PREFIX, Settings
+from shared.settings import ApiSettings, DatabaseSettings, DispatcherSettings, WorkerSettings
 
 SETTINGS: dict[str, type[Settings]] = {
     "api": ApiSettings,

@@ -151,6 +151,7 @@ def test_the_least_installation_needs_nothing_but_kubernetes() -> None:
     ("changes", "reason"),
     [
         ({"s3": {"endpoint": ""}}, "s3.endpoint is missing"),
+        ({"s3": {"endpoint": "https://s3.test", "addressing": "dns"}}, "addressing"),
         ({"workers": {}}, "workers is empty"),
         ({"workers": {"gpu": {"divice": "cuda"}}}, "divice"),
         ({"workers": {"gpu": {"models": ["SDXL"]}}}, "models"),
@@ -271,6 +272,20 @@ def test_workers_scale_by_the_backlog_of_their_models() -> None:
     assert trigger["metadata"]["query"] == (
         'sum(max by (model) (latentq_backlog_device_seconds{namespace="latentq"}))'
     )
+
+
+def test_a_store_of_ones_own_is_spoken_to_as_the_values_say() -> None:
+    mounted = "/run/secrets/latentq/ca.pem"
+    s3 = LEAST["s3"] | {"addressing": "virtual", "caBundle": mounted}
+    processes = set()
+    for _, container in containers(objects_of(render(LEAST | {"s3": s3}))):
+        variables = variables_of(container)
+        assert not unknown_variables(container["args"][0], variables)
+        processes.add(
+            (variables.get("LATENTQ_S3_ADDRESSING"), variables.get("LATENTQ_S3_CA_BUNDLE"))
+        )
+    # Migrations know no store.
+    assert processes == {("virtual", mounted), (None, None)}
 
 
 def test_models_of_ones_own_are_mounted_where_the_catalog_is() -> None:

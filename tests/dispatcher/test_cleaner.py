@@ -24,6 +24,7 @@ from shared.storage import (
     results_prefix,
     upload_key,
 )
+from shared.store_address import StoreAddress
 from tests.fixtures.stack import free_port
 
 NewJobs = Callable[..., NewJob]
@@ -32,12 +33,12 @@ DAY_S = 86_400.0
 
 def connect(servers: Servers, *, endpoint: str | None = None) -> ObjectStore:
     return ObjectStore(
-        endpoint=endpoint or servers.s3_endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
+        StoreAddress(
+            endpoint=endpoint or servers.s3_endpoint,
+            bucket=servers.s3_bucket,
+            access_key=servers.s3_access_key,
+            secret_key=servers.s3_secret_key,
+        )
     )
 
 

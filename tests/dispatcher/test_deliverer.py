@@ -19,6 +19,7 @@ from shared.db.webhooks import WebhookSecretRepository
 from shared.job import Artifact, NewJob, Success
 from shared.job_body import JobRenderer
 from shared.storage import ObjectStore
+from shared.store_address import StoreAddress
 from shared.webhook import TERMINAL_EVENTS, EventType, Webhook
 from tests.fixtures.receiver import Behaviour, Receiver, drop, hang, run_receiver, status
 
@@ -48,12 +49,13 @@ class Post:
 
     def make_deliverer(self, *, timeout_s: float = 5.0) -> Deliverer:
         store = ObjectStore(
-            endpoint="http://127.0.0.1:1",
-            public_endpoint="https://files.example.test",
-            region="us-east-1",
-            bucket="latentq",
-            access_key="access",
-            secret_key="secret",
+            StoreAddress(
+                endpoint="http://127.0.0.1:1",
+                public_endpoint="https://files.example.test",
+                bucket="latentq",
+                access_key="access",
+                secret_key="secret",
+            )
         )
         sender = Sender(
             deliveries=DeliveryRepository(self.database),

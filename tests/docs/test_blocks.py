@@ -299,6 +299,8 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
     run = {ROOT / "README.md", tutorial, *(HOW_TO / page for page in pages)}
     # Without Docker and Kubernetes these are only read, by tests/deploy/test_operations.py.
     run |= {OPERATIONS / page for page in ("deploy-on-kubernetes.md", "deploy-with-compose.md")}
+    # By tests/e2e/test_tls.py.
+    run.add(OPERATIONS / "network.md")
     with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
     assert with_blocks == run
 

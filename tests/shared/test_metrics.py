@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from bench.cluster import open_store
 from cli.standalone.servers import Servers
+from shared.db.session import make_engine
 from shared.errors import ConfigurationError, NotFound, StorageUnavailable
 from shared.metrics import StoreLatency, new_registry, serve_metrics
 from tests.fixtures.stack import free_port
@@ -24,7 +25,7 @@ def test_a_process_shows_itself_until_its_port_is_taken() -> None:
 
 def test_statements_are_timed_and_failures_counted(database: sa.Engine, database_url: str) -> None:
     registry = CollectorRegistry()
-    engine = sa.create_engine(database.url)
+    engine = make_engine(database_url)
     StoreLatency(registry).watch_database(engine)
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT pg_sleep(0.03)"))

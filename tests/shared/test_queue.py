@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 import redis
+from kombu.exceptions import ContentDisallowed
 
 from cli.standalone.servers import Servers
 from shared.errors import ServiceUnavailable
@@ -70,6 +71,27 @@ def test_a_consumer_takes_from_its_queues_in_the_order_of_the_moment(
                 connection.drain_events(timeout=5)
     assert [message.delivery_info["routing_key"] for message in taken] == order.taken
     assert order.taken == ["a.batch", "b.batch", "a.batch", "b.batch"]
+
+
+def test_a_message_that_is_not_json_is_refused(servers: Servers, broker: redis.Redis) -> None:
+    app, seen = make_celery(servers.redis_url), []
+    with app.connection_for_write() as connection, connection.Producer() as producer:
+        producer.publish(
+            b"cos\nsystem\n(S'true'\ntR.",
+            routing_key=QUEUE,
+            content_type="application/x-python-serialize",
+            content_encoding="binary",
+            declare=[app.amqp.queues[QUEUE]],
+        )
+        # As a worker consumes.
+        with app.amqp.TaskConsumer(
+            connection.default_channel, queues=[app.amqp.queues[QUEUE]]
+        ) as consumer:
+            consumer.on_message = seen.append
+            connection.drain_events(timeout=5)
+    (message,) = seen
+    with pytest.raises(ContentDisallowed):
+        message.decode()
 
 
 @pytest.mark.parametrize("call", ["announce", "length", "announce_cancel", "ping"])

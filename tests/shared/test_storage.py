@@ -15,6 +15,7 @@ from shared.storage import (
     parse_attempt_key,
     parse_checkpoint_key,
 )
+from shared.store_address import StoreAddress
 from tests.fixtures.stack import free_port
 
 
@@ -22,12 +23,12 @@ def connect(
     servers: Servers, *, endpoint: str | None = None, bucket: str | None = None
 ) -> ObjectStore:
     return ObjectStore(
-        endpoint=endpoint or servers.s3_endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=bucket or servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
+        StoreAddress(
+            endpoint=endpoint or servers.s3_endpoint,
+            bucket=bucket or servers.s3_bucket,
+            access_key=servers.s3_access_key,
+            secret_key=servers.s3_secret_key,
+        )
     )
 
 

@@ -17,6 +17,7 @@ from shared.db.rescue import RescueRepository
 from shared.db.uploads import UploadRepository
 from shared.job import Job
 from shared.storage import ObjectStore, upload_key
+from shared.store_address import StoreAddress
 from tests.fixtures.stack import wait_until
 from worker.checkpoint_keeper import CheckpointKeeper
 from worker.engine import Engine, EngineConfig, ModelCache
@@ -56,12 +57,12 @@ class Bench:
             stop_job=self.engine.cancel,
         )
         self.store = ObjectStore(
-            endpoint=servers.s3_endpoint,
-            public_endpoint=None,
-            region="us-east-1",
-            bucket=servers.s3_bucket,
-            access_key=servers.s3_access_key,
-            secret_key=servers.s3_secret_key,
+            StoreAddress(
+                endpoint=servers.s3_endpoint,
+                bucket=servers.s3_bucket,
+                access_key=servers.s3_access_key,
+                secret_key=servers.s3_secret_key,
+            )
         )
         self.checkpoints = CheckpointKeeper(
             self.store, Catalog.load(catalog), libraries={"torch": "test"}

@@ -13,6 +13,7 @@ from cli.standalone.servers import Servers
 from shared.errors import ErrorCode
 from shared.job import JobStatus, NewJob
 from shared.storage import ObjectStore, artifact_key
+from shared.store_address import StoreAddress
 from tests.fixtures.stack import free_port, wait_until
 from tests.worker.conftest import Bench
 
@@ -59,12 +60,12 @@ class _Visit(socketserver.BaseRequestHandler):
 
 def connect(servers: Servers, port: int) -> ObjectStore:
     return ObjectStore(
-        endpoint=f"http://127.0.0.1:{port}",
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=servers.s3_bucket,
-        access_key=servers.s3_access_key,
-        secret_key=servers.s3_secret_key,
+        StoreAddress(
+            endpoint=f"http://127.0.0.1:{port}",
+            bucket=servers.s3_bucket,
+            access_key=servers.s3_access_key,
+            secret_key=servers.s3_secret_key,
+        )
     )
 
 

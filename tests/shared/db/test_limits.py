@@ -99,6 +99,7 @@ def test_dispatchers_and_workers_at_once_keep_every_limit(
     tenants: TenantRepository,
     make_job: NewJobs,
     database: sa.Engine,
+    database_url: str,
     seed: int,
 ) -> None:
     limit, num_dispatchers = 3, 4
@@ -111,7 +112,7 @@ def test_dispatchers_and_workers_at_once_keep_every_limit(
 
     def run(number: int) -> list[str]:
         chance = random.Random(100 * seed + number)
-        own = make_engine(database.url.render_as_string(hide_password=False), pool_size=1)
+        own = make_engine(database_url, pool_size=1)
         dispatch, leases = DispatchRepository(own), LeaseRepository(own, lease_s=60)
         announced: list[str] = []
         while len(announced) < 12:

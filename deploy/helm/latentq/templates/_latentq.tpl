@@ -62,6 +62,12 @@ volumeMounts:
 - {name: LATENTQ_S3_ENDPOINT, value: {{ required "s3.endpoint is missing" .Values.s3.endpoint | quote }}}
 - {name: LATENTQ_S3_REGION, value: {{ .Values.s3.region | quote }}}
 - {name: LATENTQ_S3_BUCKET, value: {{ .Values.s3.bucket | quote }}}
+{{- with .Values.s3.addressing }}
+- {name: LATENTQ_S3_ADDRESSING, value: {{ . }}}
+{{- end }}
+{{- with .Values.s3.caBundle }}
+- {name: LATENTQ_S3_CA_BUNDLE, value: {{ . | quote }}}
+{{- end }}
 - {name: LATENTQ_S3_ACCESS_KEY_FILE, value: /run/secrets/latentq/s3-access-key}
 - {name: LATENTQ_S3_SECRET_KEY_FILE, value: /run/secrets/latentq/s3-secret-key}
 - {name: LATENTQ_METRICS_HOST, value: 0.0.0.0}
