@@ -162,6 +162,7 @@ def test_a_finished_job_shows_signed_links_and_how_it_ran(
         "mean_rows": 3.5,
         "resumed_at": None,
         "decoder_tiles": 1,
+        "gains": None,
         "device_options": {},
         "versions": {"torch": "2.13.0"},
     }
