@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evals.stock import SCHEDULERS
 from shared.request import GenerationRequest
 
 
@@ -25,11 +26,17 @@ class StockSound:
         )
         if scheduler is not None:
             self._pipeline.scheduler = scheduler.from_config(self._pipeline.scheduler.config)
+        self._native = self._pipeline.scheduler
         self._pipeline.set_progress_bar_config(disable=True)
         self._names_length = index["_class_name"] == "AudioLDM2Pipeline"
 
-    def make(self, request: GenerationRequest) -> NDArray[np.float32]:
-        """Make a request's sound; returns its samples [channels, N]."""
+    def make(self, request: GenerationRequest, **config: Any) -> NDArray[np.float32]:
+        """Make a request's sound with its sampler, whose config may be changed.
+
+        Returns its samples [channels, N].
+        """
+        cls, own = SCHEDULERS.get(request.sampler, (type(self._native), {}))
+        self._pipeline.scheduler = cls.from_config(self._native.config, **own | config)
         length = "audio_length_in_s" if self._names_length else "audio_end_in_s"
         (audio,) = self._pipeline(
             request.prompt,

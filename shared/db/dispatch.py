@@ -230,7 +230,7 @@ def _room(queue: str) -> sa.Select[int]:
 
 def _announce(row: sa.Row[Any]) -> Announcement:
     shown = ("sampler", "schedule", "steps", "guidance", "width", "height", "duration_s")
-    # Requests from before there were sounds have no duration.
-    parameters = {name: row.request.get(name) for name in shown}
+    # A picture has a size, a sound a duration.
+    parameters = {name: row.request[name] for name in shown if name in row.request}
     parameters |= {"model": row.model, "preset": row.preset_name}
     return Announcement(job_id=row.id, queue=row.queue, parameters=parameters)

@@ -18,18 +18,15 @@ from cli.main import app
 from latentq_client import Client, JobBody, SweepFields
 from shared.errors import ConfigurationError
 
-#: Fields that no model of this version takes.
-LATER = {"duration_s"}
-
 
 def test_the_client_knows_the_fields_of_the_api() -> None:
-    assert set(get_type_hints(JobBody)) == set(JobCreate.model_fields) - LATER
+    assert set(get_type_hints(JobBody)) == set(JobCreate.model_fields)
     assert set(get_type_hints(latentq_client.PresetFields)) == set(PresetFields.model_fields)
     assert set(get_type_hints(SweepFields)) == set(LIST_OF.values())
 
 
 def test_there_is_an_option_for_each_field() -> None:
-    assert set(OPTIONS) == set(JobCreate.model_fields) - LATER - {"prompt", "webhook"}
+    assert set(OPTIONS) == set(JobCreate.model_fields) - {"prompt", "webhook"}
 
 
 def make_program() -> typer.Typer:

@@ -57,8 +57,9 @@ def advise_size(
         if spec.sound.length is None:
             largest = find_largest(asked, lambda size: _does_fit(call, (size.width, *others)))
         smaller = "and for any shorter sound"
-    words = ["the device has too little memory for", _describe(asked, spec), where]
-    words.append(smaller if largest is None else f"and has enough for {_describe(largest, spec)}")
+    unit = "pixels" if spec.sound is None else "seconds"
+    words = ["the device has too little memory for", _amount(asked, spec), unit, where]
+    words.append(smaller if largest is None else f"and has enough for {_amount(largest, spec)}")
     return " ".join(word for word in words if word)
 
 
@@ -76,7 +77,8 @@ def _scale(size: Size, numerator: int, denominator: int) -> Size:
     return Size(*(max(side * numerator // denominator, 1) for side in size))
 
 
-def _describe(cells: Size, spec: ModelSpec) -> str:
+def _amount(cells: Size, spec: ModelSpec) -> str:
+    """Write cells in pixels, or in seconds."""
     if spec.sound is not None:
-        return f"{spec.sound.seconds(cells.width):g} seconds"
-    return f"{Size(*(side * spec.latent_factor for side in cells))} pixels"
+        return f"{spec.sound.seconds(cells.width):g}"
+    return str(Size(*(side * spec.latent_factor for side in cells)))
