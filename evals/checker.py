@@ -93,8 +93,12 @@ class Verdict:
 
 def judge(picture: NDArray[np.uint8], caption: Caption) -> Verdict:
     """Check every claim of a caption against a picture [SIDE, SIDE, 3]."""
+    return compare(read(picture), caption)
+
+
+def compare(reading: Reading, caption: Caption) -> Verdict:
+    """Check every claim of a caption against what is seen in a picture."""
     scene = caption.scene
-    reading = read(picture)
     named = _find_named(reading, caption)
     return Verdict(
         background=reading.background == scene.background if caption.says_background else None,

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.train.denoiser import CAPTION_DROPOUT, CLIP_NORM
+from models.train.parts import load_part
 from models.train.vae import to_tensor
 from models.train.world import Caption, draw_caption, draw_scene
 
@@ -45,7 +46,7 @@ def main(
 ) -> None:
     """Train the adapter and write it as diffusers does, in half precision."""
     torch.manual_seed(seed)
-    unet = _load(UNet2DConditionModel, model / "unet").requires_grad_(False)
+    unet = load_part(UNet2DConditionModel, model / "unet")
     unet.add_adapter(
         LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian", target_modules=LAYERS)
     )
@@ -77,8 +78,8 @@ class _Lesson:
         noising: Any = DDPMScheduler  # ships no type information
         self._noising = noising.from_pretrained(model / "scheduler")
         self._tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
-        self._text_encoder = _load(CLIPTextModel, model / "text_encoder")
-        vae = _load(AutoencoderKL, model / "vae")
+        self._text_encoder = load_part(CLIPTextModel, model / "text_encoder")
+        vae = load_part(AutoencoderKL, model / "vae")
         self._scenes = [
             draw_scene(rng, two_objects=TWO_OBJECTS, held_out=False) for _ in range(NUM_SCENES)
         ]
@@ -111,10 +112,6 @@ class _Lesson:
         with torch.no_grad():
             words: Tensor = self._text_encoder(tokens)[0]
         return words
-
-
-def _load(cls: Any, folder: Path) -> Any:
-    return cls.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
 
 
 if __name__ == "__main__":

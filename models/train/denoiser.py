@@ -2,7 +2,8 @@
 
 import copy
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +24,8 @@ from models.train.tokenizer import MAX_TOKENS
 from models.train.vae import FACTOR, Vae
 from models.train.world import SIDE
 
-#: The schedule of Stable Diffusion 1.
-TRAINING_SCHEDULE = {
+#: The schedule of Stable Diffusion 1; what a diffusers scheduler is made from.
+TRAINING_SCHEDULE: Mapping[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
@@ -108,6 +109,7 @@ class DenoiserTraining:
     weight_decay: float = 0.01
     ema_decay: float = 0.999
     seed: int = 0
+    schedule: Mapping[str, Any] = field(default_factory=lambda: dict(TRAINING_SCHEDULE))
 
     @property
     def steps(self) -> int:
@@ -126,7 +128,7 @@ class DenoiserTraining:
 @dataclass(frozen=True, slots=True)
 class Denoiser:
     """The two networks that are trained, their averages over time, which are shipped, and a head
-    that only training needs."""
+    that only training needs. A text encoder that requires no gradients stays as it is."""
 
     unet: Any
     text_encoder: Any
@@ -148,7 +150,8 @@ class Denoiser:
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer changes."""
         modules = (self.unet, self.text_encoder, self.layout_head)
-        return [parameter for module in modules for parameter in module.parameters()]
+        parameters = (parameter for module in modules for parameter in module.parameters())
+        return [parameter for parameter in parameters if parameter.requires_grad]
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
@@ -162,23 +165,12 @@ class Denoiser:
                 follower.lerp_(leader, 1 - decay)
 
 
-def make_denoiser(tokenizer: CLIPTokenizer, *, seed: int) -> Denoiser:
-    """Build both networks, untrained."""
+def make_denoiser(
+    tokenizer: CLIPTokenizer, *, seed: int, reader: CLIPTextModel | None = None
+) -> Denoiser:
+    """Build both networks, untrained; `reader` is a text encoder that is trained already."""
     torch.manual_seed(seed)
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=3 * TEXT_WIDTH,
-            projection_dim=TEXT_WIDTH,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=MAX_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    text_encoder = _make_text_encoder(tokenizer) if reader is None else reader
     unet: Any = UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=SIDE // FACTOR,
         block_out_channels=(48, 96, 128),
@@ -201,20 +193,52 @@ def make_denoiser(tokenizer: CLIPTokenizer, *, seed: int) -> Denoiser:
     )
 
 
+def _make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=3 * TEXT_WIDTH,
+            projection_dim=TEXT_WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
 def train_denoiser(
-    folder: Path, vae: Vae, tokenizer: CLIPTokenizer, training: DenoiserTraining, *, processes: int
+    folder: Path,
+    vae: Vae,
+    tokenizer: CLIPTokenizer,
+    training: DenoiserTraining,
+    *,
+    processes: int,
+    reader: CLIPTextModel | None = None,
 ) -> Denoiser:
-    """Train, or go on with a training that was stopped, and return the networks."""
-    run_parallel(partial(_train, folder, vae, tokenizer, training), processes=processes)
-    denoiser = make_denoiser(tokenizer, seed=training.seed)
+    """Train, or go on with a training that was stopped, and return the networks.
+
+    With a `reader`, a text encoder that is trained already and requires no gradients, the denoiser
+    is trained alone.
+    """
+    run_parallel(partial(_train, folder, vae, tokenizer, training, reader), processes=processes)
+    denoiser = make_denoiser(tokenizer, seed=training.seed, reader=reader)
     checkpoint.load(folder / "denoiser.safetensors", denoiser.modules)
     return denoiser
 
 
 def _train(
-    folder: Path, vae: Vae, tokenizer: CLIPTokenizer, training: DenoiserTraining, rank: Rank
+    folder: Path,
+    vae: Vae,
+    tokenizer: CLIPTokenizer,
+    training: DenoiserTraining,
+    reader: CLIPTextModel | None,
+    rank: Rank,
 ) -> None:
-    denoiser = make_denoiser(tokenizer, seed=training.seed)
+    denoiser = make_denoiser(tokenizer, seed=training.seed, reader=reader)
     use_plain_attention(denoiser.unet, denoiser.text_encoder)
     optimizer = torch.optim.AdamW(
         denoiser.parameters(),
@@ -223,12 +247,12 @@ def _train(
         weight_decay=training.weight_decay,
         fused=True,
     )
-    noising: Scheduler = DDPMScheduler(**TRAINING_SCHEDULE)  # type: ignore[no-untyped-call]
+    noising: Scheduler = DDPMScheduler(**training.schedule)  # type: ignore[no-untyped-call]
     pool = LatentPool(vae)
     path = folder / "denoiser.safetensors"
     journal = Journal(folder / "denoiser.csv", every=50)
     first = checkpoint.load(path, denoiser.modules, optimizer) + 1
-    if first == 1:
+    if first == 1 and reader is None:
         teach_reading(
             denoiser.text_encoder,
             tokenizer,

@@ -1,6 +1,7 @@
 """Write a trained model as a diffusers folder."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,34 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from models.train.denoiser import TRAINING_SCHEDULE, Denoiser
+from models.train.denoiser import TRAINING_SCHEDULE, Denoiser, Scheduler
+from models.train.parts import Parts
 from models.train.vae import Vae
 
 
-def export(folder: Path, vae: Vae, tokenizer: CLIPTokenizer, denoiser: Denoiser) -> None:
+def export(
+    folder: Path,
+    vae: Vae,
+    tokenizer: CLIPTokenizer,
+    denoiser: Denoiser,
+    *,
+    schedule: Mapping[str, Any] = TRAINING_SCHEDULE,
+) -> None:
     """Write the averaged networks in half precision; loads in stock diffusers."""
-    scheduler: Any = DPMSolverMultistepScheduler(  # type: ignore[no-untyped-call]
-        **TRAINING_SCHEDULE, timestep_spacing="trailing", steps_offset=1
+    scheduler: Scheduler = DPMSolverMultistepScheduler(  # type: ignore[no-untyped-call]
+        **schedule, timestep_spacing="trailing", steps_offset=1
     )
+    parts = Parts(vae, tokenizer, denoiser.ema_text_encoder, denoiser.ema_unet)
+    write_pipeline(folder, parts, scheduler)
+
+
+def write_pipeline(folder: Path, parts: Parts, scheduler: Scheduler) -> None:
+    """Write a model's parts in half precision, which they have from then on."""
     pipeline: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
-        vae=vae,
-        text_encoder=denoiser.ema_text_encoder,
-        tokenizer=tokenizer,
-        unet=denoiser.ema_unet,
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        unet=parts.unet,
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
