@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiTPipeline, DPMSolverMultistepScheduler
+from diffusers.utils import logging
 from numpy.typing import NDArray
 
 from evals.checker import Reading, read
@@ -80,12 +81,7 @@ def _processes() -> ProcessPoolExecutor:
 def _draw_chunk(
     model: Path, guidance: float, labels: Sequence[str], first_seed: int
 ) -> list[Picture]:
-    torch.set_num_threads(1)
-    pipeline: Any = DiTPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-        model, dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False
-    )
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)  # type: ignore[no-untyped-call]
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = _load(model)
     seeds = range(first_seed, first_seed + len(labels))
     images = pipeline(
         pipeline.get_label_ids(list(labels)),
@@ -95,6 +91,22 @@ def _draw_chunk(
         output_type="np",
     ).images
     return [np.rint(255 * image).astype(np.uint8) for image in images]
+
+
+@cache
+def _load(model: Path) -> Any:
+    """Load the pipeline, once in a process."""
+    torch.set_num_threads(1)
+    # It complains that in JSON the numbers of labels are no numbers.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    pipeline: Any = DiTPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+        model, dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False
+    )
+    scheduler: Any = DPMSolverMultistepScheduler  # ships no type information
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def _diversity(labels: Sequence[str], pictures: Sequence[Picture]) -> float:

@@ -30,7 +30,7 @@ MODEL = Path(__file__).parents[1] / "models" / "demo-classes"
 JUDGE = Path(__file__).with_name("label_judge.safetensors")
 #: What the sweep found to be best.
 GUIDANCE = 2.0
-GUIDANCES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0)
+GUIDANCES, GUIDANCES_QUICK = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0), (1.0, 3.0)
 #: Pictures of each label: at the model's guidance, and at each of the sweep.
 NUM_PICTURES, NUM_PICTURES_QUICK = 20, 2
 NUM_IN_SWEEP, NUM_IN_SWEEP_QUICK = 8, 2
@@ -64,9 +64,9 @@ def main(
     pictures = draw_labels(model, labels, guidance=GUIDANCE, first_seed=0)
     drawn = score(judge, labels, pictures)
     scores = {f"the model at guidance {GUIDANCE:g}": drawn, **score_renders(judge, model, labels)}
-    sweep = measure_guidance(judge, model, NUM_IN_SWEEP_QUICK if quick else NUM_IN_SWEEP)
+    sweep = measure_guidance(judge, model, quick=quick)
     tables = [
-        _table("Pictures", "of", scores),
+        _table("What is judged", "pictures", scores),
         _label_table(labels, drawn.names),
         _table("What guidance changes", "guidance", {f"{g:g}": row for g, row in sweep.items()}),
     ]
@@ -97,16 +97,16 @@ def score_renders(judge: LabelJudge, model: Path, labels: Sequence[str]) -> dict
     }
 
 
-def measure_guidance(judge: LabelJudge, model: Path, count: int) -> dict[float, Score]:
+def measure_guidance(judge: LabelJudge, model: Path, *, quick: bool) -> dict[float, Score]:
     """Draw the same labels with the same seeds at each guidance."""
-    labels = LABELS * count
+    labels = LABELS * (NUM_IN_SWEEP_QUICK if quick else NUM_IN_SWEEP)
     return {
         guidance: score(
             judge,
             labels,
             draw_labels(model, labels, guidance=guidance, first_seed=FIRST_SEED_OF_SWEEP),
         )
-        for guidance in GUIDANCES
+        for guidance in (GUIDANCES_QUICK if quick else GUIDANCES)
     }
 
 
