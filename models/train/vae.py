@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 
@@ -22,6 +23,7 @@ from models.train.world import SIDE, Scene, draw_scene
 
 #: Pixels per latent cell, along each side.
 FACTOR = 4
+LATENT_CHANNELS = 4
 CROP = 32
 #: One step in so many sees whole pictures, the others crops around an object: four times cheaper.
 WHOLE_EVERY = 3
@@ -61,7 +63,7 @@ def make_vae() -> Vae:
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=LATENT_CHANNELS,
         norm_num_groups=1,
         mid_block_add_attention=False,
         sample_size=SIDE,
@@ -84,6 +86,14 @@ def to_tensor(scenes: list[Scene]) -> Tensor:
     """Draw scenes; returns [B, 3, SIDE, SIDE] in -1 to 1."""
     pixels = torch.from_numpy(np.stack([render(scene) for scene in scenes]))
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Turn images [B, 3, H, W] in -1 to 1 into levels [B, H, W, 3]."""
+    levels: NDArray[np.uint8] = (
+        ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    )
+    return levels
 
 
 def _train(folder: Path, training: VaeTraining, rank: Rank) -> None:
