@@ -106,5 +106,4 @@ def test_an_announcement_informs_and_holds_no_prompt(
         "guidance": 2.0,
         "width": 64,
         "height": 64,
-        "duration_s": None,
     }

@@ -124,7 +124,7 @@ def test_a_picture_that_does_not_fit_alone_fails_with_the_size_that_does(
     outcomes = run_together(models, [*others, large])
     # 24 x 24 cells of 4 pixels are 576; 25 x 25 would be 625.
     assert refused(outcomes.pop()) == (
-        "the device has too little memory for 128x128 pixels and has enough for 96x96 pixels"
+        "the device has too little memory for 128x128 pixels and has enough for 96x96"
     )
     monkeypatch.undo()
     assert_unharmed(models, others, outcomes)
@@ -140,7 +140,7 @@ def test_an_exact_job_fails_where_its_rows_do_not_fit_and_they_never_get_fewer(
     for outcome in outcomes:
         assert refused(outcome) == (
             "the device has too little memory for 64x64 pixels in forwards of 8 rows, as exact "
-            "jobs have them, and has enough for 52x52 pixels"
+            "jobs have them, and has enough for 52x52"
         )
     # The last ones are the fast job's own.
     assert [rows for rows, _ in memory.forwards[-4:]] == [2] * 4
@@ -186,7 +186,7 @@ def test_an_exact_picture_is_decoded_as_a_whole_or_not_at_all(
     *outcomes, error = run_together(models, [*others, large])
     assert refused(error) == (
         "the device has too little memory for 128x128 pixels in the decoder, which an exact job "
-        "gives no tiles, and has enough for 96x96 pixels"
+        "gives no tiles, and has enough for 96x96"
     )
     monkeypatch.undo()
     assert_unharmed(models, others, outcomes)
@@ -198,7 +198,7 @@ def test_a_picture_whose_tiles_do_not_fit_either_fails_with_the_size_that_does(
     memory.takes_decode = lambda cells: cells <= CELLS / 16
     (error,) = run_together(models, [request(width=128, height=128, steps=2)])
     assert refused(error) == (
-        "the device has too little memory for 128x128 pixels and has enough for 64x64 pixels"
+        "the device has too little memory for 128x128 pixels and has enough for 64x64"
     )
 
 
@@ -240,8 +240,7 @@ def test_a_picture_to_start_from_that_cannot_be_encoded_names_the_size_that_can(
     error = future.exception(PATIENCE_S)
     engine.stop()
     assert refused(error) == (
-        "the device has too little memory for 96x96 pixels to start from and has enough for "
-        "80x80 pixels"
+        "the device has too little memory for 96x96 pixels to start from and has enough for 80x80"
     )
 
 
