@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,8 @@ from evals.parity import STEPS_QUICK, Row, compare, make_cases
 from evals.stock import StockDiffusers
 from models import CATALOG
 from shared.catalog import Catalog
-from shared.vocab import Sampler, Schedule
+from shared.vocab import GuidanceForm, Sampler, Schedule
+from tests.fixtures.families import TINY
 
 DEMO = Catalog.load(CATALOG)
 SPEC = DEMO.models["demo"]
@@ -22,6 +24,17 @@ def test_every_sampler_of_the_demo_model_is_compared() -> None:
         Schedule.LINEAR,
         Schedule.COSINE,
     }
+
+
+@pytest.mark.parametrize("model_id", TINY)
+def test_every_size_of_another_family_has_company(tiny_catalog: Catalog, model_id: str) -> None:
+    spec = tiny_catalog.models[model_id]
+    requests = [case.request for case in make_cases(STEPS_QUICK, spec)]
+    assert len({one.seed for one in requests}) == len(requests)
+    assert min(Counter((one.width, one.height) for one in requests).values()) > 1
+    assert all(one.width % spec.size_step == one.height % spec.size_step == 0 for one in requests)
+    if spec.guidance is not GuidanceForm.CLASSIFIER_FREE:
+        assert not any(one.negative_prompt or one.guidance_rescale for one in requests)
 
 
 @pytest.mark.parametrize("is_told_right", [True, False])

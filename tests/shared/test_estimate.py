@@ -1,5 +1,6 @@
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from shared.adapters import MAX_ADAPTERS
 from shared.catalog import Catalog
 from shared.estimate import MAX_MS, CostCell, DeviceCosts, Fleet, Stage, Workload
 from shared.request import GenerationRequest
-from shared.vocab import Sampler
+from shared.vocab import GuidanceForm, Sampler
 
 SPEC = Catalog.load(CATALOG).models["demo"]
 QUEUE = "demo.interactive"
@@ -76,6 +77,16 @@ def test_each_row_is_charged_with_its_share_of_the_forward_that_the_engine_would
     assert predict(flat, guidance=2.0) == pytest.approx(10 * 19 / 1000)
     exact = {16: {1: 10.0, 2: 19.0, 8: 80.0, 16: 170.0}}
     assert predict(exact, determinism="exact") == pytest.approx(10 * 80 / SPEC.exact_rows / 1000)
+
+
+@pytest.mark.parametrize("form", [GuidanceForm.TOLD, GuidanceForm.NONE])
+def test_a_model_that_predicts_once_for_each_step_is_charged_for_one_row(
+    form: GuidanceForm,
+) -> None:
+    costs = DeviceCosts(cells({16: {1: 10.0, 2: 19.0, 4: 40.0, 8: 80.0}}))
+    guided = request(guidance=2.0)
+    assert costs.predict_s(guided, SPEC) == pytest.approx(10 * 19 / 1000)
+    assert costs.predict_s(guided, replace(SPEC, guidance=form)) == pytest.approx(10 * 10 / 1000)
 
 
 def test_forwards_are_counted_not_steps() -> None:
