@@ -40,13 +40,15 @@ test-all: install ## Run all tests, the slow ones too
 chaos: install ## Break everything at random for CHAOS_SECONDS, by CHAOS_SEED, and judge what became of the jobs
 	$(BIN)/python -m tests.chaos.campaign --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED)
 
-bench: install ## Measure engine, models, API, dispatch and recovery, and whether the engine keeps its size; needs a quiet machine
+bench: install ## Measure engine, models, API, dispatch, recovery and scale, and whether the engine keeps its size; needs a quiet machine
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.soak
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.api
 	$(BIN)/python -m bench.dispatch
 	$(BIN)/python -m bench.recovery
+	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.history
 
 check: install ## Lint, types, import rules, dependencies
 	$(BIN)/ruff check .

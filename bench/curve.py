@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from shared.curve import Curve
 from worker.engine.conditioning import repeat
 from worker.engine.device import synchronize
 from worker.engine.families.family import Family
@@ -20,6 +21,14 @@ class BatchCurve:
     """Seconds of one forward, by its rows: of the CPU, where that is the device."""
 
     seconds: Mapping[int, float]
+
+    def predict_s(self, rows: int) -> float:
+        """Interpolate; beyond what was measured, time is in proportion to the rows."""
+        return Curve({size: (s, 1.0) for size, s in self.seconds.items()}).ms(rows)
+
+    def faster(self, factor: float) -> "BatchCurve":
+        """Return the curve of a device that is so many times as fast."""
+        return BatchCurve({size: s / factor for size, s in self.seconds.items()})
 
     @property
     def best_rate(self) -> float:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.cluster import TENANT, Cluster, wait_until
+from bench.forward_log import read_forwards
 from bench.simulated_device import run_worker
 from latentq_client import Client
 from shared.db.jobs import JobRepository
@@ -81,7 +82,7 @@ class RepeatedWork:
                 self._cluster.kill(name)
 
     def _count(self) -> int:
-        return sum(path.stat().st_size for path in self._tallies.values() if path.exists())
+        return sum(len(read_forwards(path)) for path in self._tallies.values())
 
     def _wait(self, job_id: str, condition: Callable[[Job], bool]) -> Job:
         def look() -> Job | None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import worker.main
+from bench.curve import BatchCurve
+from bench.forward_log import Forward, note_forward
 from shared.catalog import ModelSpec
 from shared.request import GenerationRequest
 from worker.engine import loader
@@ -27,14 +29,16 @@ from worker.engine.samplers import load_native
 PROMPT_SHAPE = (1, 2, 2)
 NUM_CHANNELS = 4
 
+#: How long a forward takes: by its rows, or the same for any number of them, in seconds.
+StepTime = BatchCurve | float
+
 
 @dataclass(frozen=True, slots=True)
 class SimulatedDevice:
     """Makes models out of catalog entries, in place of a family that loads weights."""
 
-    #: How long a forward takes, however many rows it has.
-    step_s: float
-    #: A file that grows by a byte with each forward.
+    step_s: StepTime
+    #: A file in which each forward is noted.
     tally: Path | None = None
 
     #: No network is loaded.
@@ -55,7 +59,7 @@ class SimulatedModel:
     """A family's interface without weights; what it draws is one flat color for each seed."""
 
     def __init__(
-        self, spec: ModelSpec, device: str, step_s: float, *, tally: Path | None = None
+        self, spec: ModelSpec, device: str, step_s: StepTime, *, tally: Path | None = None
     ) -> None:
         self.spec = spec
         self.device = torch.device(device)
@@ -96,10 +100,10 @@ class SimulatedModel:
 
     def predict(self, latents: Tensor, _timesteps: Tensor, _conditioning: Conditioning) -> Tensor:
         """Take the time of a forward; predicts no noise. [B, C, h, w]"""
-        time.sleep(self._step_s)
+        began_at = time.monotonic()
+        time.sleep(self._take_s(len(latents)))
         if self._tally is not None:
-            with self._tally.open("ab") as file:
-                file.write(b".")
+            note_forward(self._tally, Forward(began_at, time.monotonic(), len(latents)))
         return torch.zeros_like(latents)
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
@@ -109,11 +113,16 @@ class SimulatedModel:
         level = int(latents[0, 0, 0, 0].abs().clamp(max=1) * 255)
         return np.full((height, width, 3), level, dtype=np.uint8)
 
+    def _take_s(self, num_rows: int) -> float:
+        if isinstance(self._step_s, BatchCurve):
+            return self._step_s.predict_s(num_rows)
+        return self._step_s
 
-def run_worker(name: str, step_s: float, tally: Path | None = None) -> None:
+
+def run_worker(name: str, step_s: StepTime, tally: Path | None = None) -> None:
     """Run a worker whose device is simulated, for the whole life of this process.
 
-    `tally` is a file that grows by a byte with each forward.
+    `tally` is a file in which each forward is noted.
     """
     # A worker offers no choice of family, since none of its users has one.
     loader._FAMILIES = dict.fromkeys(

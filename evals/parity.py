@@ -21,6 +21,7 @@ import typer
 from diffusers.utils import logging
 
 from evals.report import JsonFile, PageFile, Report, Table
+from evals.sound_parity import SOUND_FAMILIES, SoundRow, compare_sounds, show_sounds
 from evals.stock import Drawn, StockDiffusers
 from evals.subjects import DEMO, FAMILIES, SUBJECTS, Subject, load_subject
 from evals.tiny_models import CLIP_TOKENS
@@ -58,6 +59,8 @@ LONG_PROMPT = "a large red star " * 15
 SIZES = ((32, 32), (48, 32), (32, 64), (32, 32))
 #: FluxPipeline gives every scheduler levels, and this one takes none.
 WITHOUT_STOCK = frozenset({("flux", Sampler.FLOW_HEUN)})
+#: Families that can be named.
+KNOWN = (*FAMILIES, *SOUND_FAMILIES)
 #: Consistency samplers are made for few steps.
 FEW_STEPS = 4
 #: diffusers' own flag for its own schedules.
@@ -136,13 +139,14 @@ def main(
     page_file: PageFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer steps.")] = False,
     family: Annotated[
-        str, typer.Option(help=f"The models of one: {', '.join(FAMILIES)}; or all.")
+        str, typer.Option(help=f"The models of one: {', '.join(KNOWN)}; or all.")
     ] = "",
 ) -> None:
     """Compare every sampler with stock diffusers, alone and in company."""
-    if family not in ("", "all", *FAMILIES):
-        raise typer.BadParameter(f"no family {family}; there are {', '.join(FAMILIES)}, all")
+    if family not in ("", "all", *KNOWN):
+        raise typer.BadParameter(f"no family {family}; there are {', '.join(KNOWN)}, all")
     torch.set_num_threads(1)
+    steps = STEPS_QUICK if quick else STEPS
     logging.set_verbosity_error()  # it warns of every prompt that CLIP reads the beginning of
     tables: list[Table] = []
     rows: list[Row] = []
@@ -150,17 +154,30 @@ def main(
         with TemporaryDirectory() as folder:
             catalog = load_subject(subject, Path(folder))
             spec = catalog.models[subject.id]
-            mine = compare(make_cases(STEPS_QUICK if quick else STEPS, spec), catalog)
+            mine = compare(make_cases(steps, spec), catalog)
             tables.append(_table_of(mine, f"{subject.id} against {_name_pipeline(spec)}"))
             rows += mine
-    figures = {"rows": [asdict(row) | {"passes": row.passes} for row in rows]}
+    sounds: list[SoundRow] = []
+    for name in SOUND_FAMILIES:
+        if family in (name, "all"):
+            with TemporaryDirectory() as folder:
+                sounds += compare_sounds(name, Path(folder), steps)
+    if sounds:
+        tables.append(show_sounds(sounds))
+    figures = {
+        "rows": [asdict(row) | {"passes": row.passes} for row in rows],
+        "sounds": [asdict(row) | {"passes": row.passes} for row in sounds],
+    }
     options = f" --family {family}" if family else ""
     Report("Parity with stock diffusers", QUESTION, tables, figures).publish(
         f"python -m evals.parity{options}", json_file=json_file, page_file=page_file, quick=quick
     )
     missed = [f"{row.sampler} on {row.schedule} ({row.model})" for row in rows if not row.passes]
+    missed += [
+        f"{one.sampler} on {one.schedule} ({one.family})" for one in sounds if not one.passes
+    ]
     verdict = f"missed: {', '.join(missed)}" if missed else "all equal alone, all within in company"
-    print(f"parity of {len(rows)} requests: {verdict}")  # noqa: T201
+    print(f"parity of {len(rows) + len(sounds)} requests: {verdict}")  # noqa: T201
     sys.exit(1 if missed else 0)
 
 

@@ -1,4 +1,4 @@
-"""`python -m evals.sound_parity`: is a job's sound stock diffusers' own?
+"""Is a job's sound stock diffusers' own? A part of `python -m evals.parity`.
 
 For one tiny model of each family of sounds: alone, samples must equal those of the model's own
 pipeline bit for bit. In the company of all the others, with mixed prompts, durations, steps and
@@ -6,19 +6,15 @@ guidance, they may differ by rounding only.
 """
 
 import itertools
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import torch
-import typer
 from numpy.typing import NDArray
 
-from evals.report import JsonFile, PageFile, Report, Table
+from evals.report import Table
 from evals.stock_sound import StockSound
 from evals.tiny_sounds import write_audioldm2, write_stable_audio
 from shared.catalog import Catalog, ModelSpec
@@ -31,26 +27,20 @@ from worker.engine import Engine, EngineConfig, ModelCache, SoundOutput
 #: roundings are in it, too.
 MAX_CHANGE = 1e-4
 #: What is compared; each writes its folder.
-FAMILIES: dict[str, Callable[[Path], Path]] = {
+SOUND_FAMILIES: dict[str, Callable[[Path], Path]] = {
     "stable_audio": write_stable_audio,
     "audioldm2": write_audioldm2,
 }
 #: Whole blocks of tokens, so that AudioLDM 2 adds none (`worker/engine/families/audioldm2.py`).
 PROMPTS = ("tone " * 15, "a high tone then two low clicks " + "noise " * 8)
-STEPS, STEPS_QUICK = (7, 12, 20, 9), (4, 6)
 GUIDANCES = (4.0, 1.0, 7.0)
 NEGATIVES = ("", "noise falling")
 #: In shares of the longest.
 DURATIONS = (1.0, 0.5, 0.123)
-QUESTION = (
-    "Does a job give what stock diffusers' own pipeline gives: alone bit for bit, in one engine "
-    "with all the others but for rounding? A job is steps / guidance / seconds. Company is the "
-    "largest change of a sample in company, relative to the loudest."
-)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SoundRow:
     """How far a request's sounds are from stock diffusers'."""
 
     family: str
@@ -68,30 +58,9 @@ class Row:
         return self.is_bitwise_alone and self.change <= MAX_CHANGE
 
 
-def main(
-    json_file: JsonFile = None,
-    page_file: PageFile = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer steps.")] = False,
-) -> None:
-    """Compare every sampler with stock diffusers, alone and in company."""
-    torch.set_num_threads(1)
-    rows: list[Row] = []
-    for family in FAMILIES:
-        with tempfile.TemporaryDirectory() as folder:
-            rows += compare(family, Path(folder), STEPS_QUICK if quick else STEPS)
-    figures = {"rows": [asdict(row) | {"passes": row.passes} for row in rows]}
-    Report("Parity of sounds", QUESTION, [_table_of(rows)], figures).publish(
-        "python -m evals.sound_parity", json_file=json_file, page_file=page_file, quick=quick
-    )
-    missed = [f"{row.sampler} on {row.schedule} ({row.family})" for row in rows if not row.passes]
-    verdict = f"missed: {', '.join(missed)}" if missed else "all equal alone, all within in company"
-    print(f"parity of {len(rows)} sounds: {verdict}")  # noqa: T201
-    sys.exit(1 if missed else 0)
-
-
-def compare(family: str, folder: Path, steps: Sequence[int]) -> list[Row]:
+def compare_sounds(family: str, folder: Path, steps: Sequence[int]) -> list[SoundRow]:
     """Make each request's sound with stock diffusers, alone, and together with all the others."""
-    path = FAMILIES[family](folder / "tiny")
+    path = SOUND_FAMILIES[family](folder / "tiny")
     entry = '[models.tiny]\npath = "tiny"\nrevision = "1"\n'
     (folder / "catalog.toml").write_text(f'default = "tiny"\n{entry}')
     catalog = Catalog.load(folder / "catalog.toml")
@@ -104,7 +73,7 @@ def compare(family: str, folder: Path, steps: Sequence[int]) -> list[Row]:
         theirs = stock.make(request, **config)
         (alone,) = make_together(models, [request])
         rows.append(
-            Row(
+            SoundRow(
                 family=family,
                 sampler=request.sampler,
                 schedule=request.schedule,
@@ -176,9 +145,10 @@ def make_together(
     ]
 
 
-def _table_of(rows: Sequence[Row]) -> Table:
+def show_sounds(rows: Sequence[SoundRow]) -> Table:
+    """Lay the rows out; a job is steps / guidance / seconds."""
     return Table(
-        "Against StableAudioPipeline and AudioLDM2Pipeline",
+        "Sounds against StableAudioPipeline and AudioLDM2Pipeline; steps / guidance / seconds",
         ("family", "sampler", "schedule", "job", "alone", "company", ""),
         [
             (
@@ -194,7 +164,3 @@ def _table_of(rows: Sequence[Row]) -> Table:
         ],
         num_names=4,
     )
-
-
-if __name__ == "__main__":
-    typer.run(main)

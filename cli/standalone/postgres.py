@@ -40,6 +40,8 @@ def describe(data_dir: DataDir, port: int) -> ChildSpec:
         "listen_addresses": "127.0.0.1",
         "port": str(port),
         "unix_socket_directories": "",
+        # Those of 16 workers, the API and a dispatcher when all are busy at once.
+        "max_connections": "200",
         # Rows and statements may hold prompts.
         "log_error_verbosity": "terse",
         "log_min_error_statement": "panic",

@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from api.rates import BREAK_S, PATIENCE_S, Rate, Rates
 from api.strangers import MAX_FAILURES
+from bench.proxy import Proxy, ProxyLoop
 from cli.standalone.servers import Servers
 from shared.access import KeyLimits, KeyTerms
 from shared.db.keys import Principal, mint_key
-from tests.chaos.proxy import Proxy, ProxyLoop
 from tests.fixtures.api import Api
 
 #: What a thread may take to go on, once it may, on a busy machine, in seconds.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from random import Random
 
-from tests.chaos.proxy import Proxy
+from bench.proxy import Proxy
 from tests.chaos.system import STEP_S, WORKERS, System
 
 Fault = Callable[[System, Random], None]

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from bench.cluster import Program
+from bench.forward_log import read_forwards
 from bench.simulated_device import SimulatedModel, run_worker
 from tests.chaos.system import STEP_S
 
@@ -23,13 +22,13 @@ def poisonable_worker(name: str) -> Program:
 
 
 def telling_worker(name: str, steps_path: Path) -> Program:
-    """A worker that writes down when each of its forwards ended, on the machine's clock."""
-    return partial(_run_telling, name, steps_path)
+    """A worker that notes its forwards."""
+    return partial(run_worker, name, STEP_S, steps_path)
 
 
 def read_steps(path: Path, *, since: float) -> list[float]:
     """Read when forwards ended, those of the warm-up left out by the time they took place."""
-    return [step for line in path.read_text().splitlines() if (step := float(line)) > since]
+    return [step.ended_at for step in read_forwards(path) if step.ended_at > since]
 
 
 def _run_poisonable(name: str) -> None:
@@ -42,18 +41,3 @@ def _run_poisonable(name: str) -> None:
 
     SimulatedModel.encode = die_of_poison
     run_worker(name, STEP_S)
-
-
-def _run_telling(name: str, steps_path: Path) -> None:
-    SimulatedModel.predict = _telling(SimulatedModel.predict, steps_path)
-    run_worker(name, STEP_S)
-
-
-def _telling(predict: Callable[..., Tensor], path: Path) -> Callable[..., Tensor]:
-    def predict_and_tell(*arguments: object) -> Tensor:
-        prediction = predict(*arguments)
-        with path.open("a") as file:
-            file.write(f"{time.monotonic()}\n")
-        return prediction
-
-    return predict_and_tell

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import httpx
 import sqlalchemy as sa
 
 from bench.cluster import TENANT, Cluster, Program, open_store, wait_until, warm_up
+from bench.links import Links
+from bench.proxy import ProxyLoop
 from cli.standalone.child import Child
 from cli.standalone.servers import Servers
 from cli.standalone.state import DataDir
@@ -29,7 +30,6 @@ from shared.request import GenerationRequest
 from shared.webhook import Webhook
 from tests.chaos.evidence import fetch_file, read_history, sample_queue
 from tests.chaos.history import History, QueueSample, check
-from tests.chaos.proxy import Proxy, ProxyLoop
 from tests.fixtures.receiver import Receiver, run_receiver
 
 #: Short, so that scenarios are.
@@ -50,18 +50,6 @@ DELIVERY_S = 3.0
 PATIENCE_S = 60.0
 #: Steps of a job that takes a few seconds.
 LONG = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """The connections of one process."""
-
-    postgres: Proxy
-    redis: Proxy
-    s3: Proxy
-
-    def __iter__(self) -> Iterator[Proxy]:
-        return (getattr(self, field.name) for field in fields(self))
 
 
 class System:
@@ -295,21 +283,14 @@ class System:
 
     def _route(self, name: str) -> dict[str, str]:
         if name not in self.links:
-            urls = (self.servers.database_url, self.servers.redis_url, self.servers.s3_endpoint)
-            ports = [httpx.URL(url).port or 0 for url in urls]
-            self.links[name] = Links(*(Proxy(self._loop, port) for port in ports))
-        links = self.links[name]
-        return {
-            "LATENTQ_DATABASE_URL": _redirect(self.servers.database_url, links.postgres),
-            "LATENTQ_REDIS_URL": _redirect(self.servers.redis_url, links.redis),
-            "LATENTQ_S3_ENDPOINT": _redirect(self.servers.s3_endpoint, links.s3),
-        }
+            self.links[name] = Links.to(self.servers, self._loop)
+        return self.links[name].environment(self.servers)
 
     def close(self) -> None:
         """Close what is the system's own."""
         self.database.dispose()
-        for proxy in (proxy for links in self.links.values() for proxy in links):
-            proxy.close()
+        for links in self.links.values():
+            links.close()
 
 
 @contextmanager
@@ -331,7 +312,3 @@ def running_system(folder: Path) -> Iterator[System]:
 def _signal(child: Child, number: signal.Signals) -> None:
     if child.pid is not None:
         os.killpg(child.pid, number)
-
-
-def _redirect(url: str, proxy: Proxy) -> str:
-    return str(httpx.URL(url).copy_with(port=proxy.port))

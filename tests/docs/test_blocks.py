@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.growth import DEVICE
+from models import CATALOG
 from shared.catalog import Catalog
+from shared.estimate import CostCell, DeviceCosts, Stage, Workload
+from shared.request import GenerationRequest
 from tests.fixtures.stack import Stack, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -278,6 +283,34 @@ def test_device_options_are_set_as_the_page_says(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
+def test_workers_are_counted_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    (reader.folder / ".latentq").symlink_to(stack.data_dir)
+    for block in blocks_of(OPERATIONS / "sizing.md"):
+        reader.run(block)
+
+
+def test_the_formula_for_sizes_is_that_of_estimates() -> None:
+    _, by_hand = blocks_of(OPERATIONS / "sizing.md")
+    said: dict[str, Any] = {}
+    exec(by_hand.text, said)
+    cells = [
+        CostCell("demo", "cpu", Workload(Stage.FORWARD, (1, 4, 16, 16), 77), rows, ms, 5)
+        for rows, ms in said["forward_ms"].items()
+    ]
+    decode = Workload(Stage.DECODE, (1, 4, 16, 16), 0)
+    costs = DeviceCosts([*cells, CostCell("demo", "cpu", decode, 1, said["decode_ms"], 5)])
+    request = GenerationRequest.model_validate(
+        {"prompt": "a star", "model": "demo", "sampler": "dpmpp_2m", "schedule": "native",
+         "steps": said["steps"], "guidance": 7.5, "seed": 1, "width": 64, "height": 64}
+    )  # fmt: skip
+    spec = Catalog.load(CATALOG).models["demo"]
+    assert said["job_s"] == pytest.approx(costs.predict_s(request, spec))
+    assert {rows: round(1000 * s) for rows, s in DEVICE.seconds.items() if rows != 12} == (
+        said["forward_ms"]
+    )
+
+
 def test_no_page_has_a_block_that_nobody_runs() -> None:
     pages = (
         "add-workers.md",
@@ -297,6 +330,7 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
     )
     tutorial = ROOT / "docs" / "tutorial" / "first-job.md"
     run = {ROOT / "README.md", tutorial, *(HOW_TO / page for page in pages)}
+    run.add(OPERATIONS / "sizing.md")
     # Without Docker and Kubernetes these are only read, by tests/deploy/test_operations.py.
     run |= {OPERATIONS / page for page in ("deploy-on-kubernetes.md", "deploy-with-compose.md")}
     # By tests/e2e/test_tls.py.

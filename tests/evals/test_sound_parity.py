@@ -3,16 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from evals.sound_parity import FAMILIES, MAX_CHANGE, Row, compare
+from evals.sound_parity import MAX_CHANGE, SOUND_FAMILIES, SoundRow, compare_sounds
 from shared.vocab import Sampler, Schedule
 
-ROW = Row("audioldm2", Sampler.DDIM, Schedule.NATIVE, 4, 3.0, 0.5, True, MAX_CHANGE)
+ROW = SoundRow("audioldm2", Sampler.DDIM, Schedule.NATIVE, 4, 3.0, 0.5, True, MAX_CHANGE)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SOUND_FAMILIES)
 def test_every_sampler_makes_the_sounds_of_stock_diffusers(tmp_path: Path, family: str) -> None:
-    rows = compare(family, tmp_path, [3, 5])
+    rows = compare_sounds(family, tmp_path, [3, 5])
     assert len(rows) >= 9
     assert all(row.passes for row in rows)
 

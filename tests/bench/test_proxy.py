@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from tests.chaos.proxy import Proxy, ProxyLoop
+from bench.proxy import RETRANSMIT_S, Proxy, ProxyLoop
 
 
 class Echo(socketserver.StreamRequestHandler):
@@ -78,6 +78,34 @@ def test_a_delay_counts_in_each_direction(proxy: Proxy) -> None:
         began = time.monotonic()
         assert ask(link) == b"hello\n"
         assert time.monotonic() - began >= 0.1
+
+
+def test_what_is_under_way_does_not_hold_up_what_follows(proxy: Proxy) -> None:
+    proxy.delay(0.05)
+    lines = b"".join(b"%d\n" % number for number in range(10))
+    with connect(proxy) as link:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began = time.monotonic()
+        for line in lines.splitlines(keepends=True):
+            link.sendall(line)
+            time.sleep(0.01)  # a chunk of its own
+        with link.makefile("rb") as answers:
+            assert answers.read(len(lines)) == lines
+        assert 0.19 <= time.monotonic() - began < 0.5
+
+
+def test_what_is_lost_comes_later_and_in_its_place(proxy: Proxy) -> None:
+    proxy.lose(1.0)
+    with connect(proxy) as link:
+        link.settimeout(2)
+        began = time.monotonic()
+        link.sendall(b"lost\n")
+        assert link.recv(100) == b"lost\n"
+        assert time.monotonic() - began >= 2 * RETRANSMIT_S
+        proxy.heal()
+        began = time.monotonic()
+        assert ask(link) == b"hello\n"
+        assert time.monotonic() - began < RETRANSMIT_S
 
 
 def test_a_reset_ends_old_connections_and_spares_new_ones(proxy: Proxy) -> None:

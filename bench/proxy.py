@@ -1,7 +1,8 @@
-"""A TCP proxy that can be told to misbehave as networks do."""
+"""A TCP proxy that can be told to misbehave as networks do, or to be as slow as far ones are."""
 
 import asyncio
 import contextlib
+import random
 import socket
 import ssl
 import struct
@@ -12,6 +13,10 @@ from typing import Any, Self, TypeVar
 
 #: How long the loop may take to carry out an order, in seconds.
 ORDER_TIMEOUT_S = 10
+#: What a sender waits at least before it sends again what was lost, in seconds: Linux's own.
+RETRANSMIT_S = 0.2
+#: Chunks that may be under way before their sender is held up.
+MAX_UNDER_WAY = 1000
 
 #: What clients of PostgreSQL begin with that want GSS encryption or TLS; neither is plain text.
 GSS_REQUEST, TLS_REQUEST = struct.pack("!II", 8, 80_877_104), struct.pack("!II", 8, 80_877_103)
@@ -80,7 +85,8 @@ class Proxy:
         self._tls_if_asked = tls if is_asked else None
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._delay_s = 0.0
+        self._delay_s, self._lost_share = 0.0, 0.0
+        self._random = random.Random(1)  # noqa: S311 - the same losses everywhere
         self._refuses = False
         self._is_black_hole = False
         self._replies_to_lose = 0
@@ -93,8 +99,12 @@ class Proxy:
         self._loop.run(self._heal())
 
     def delay(self, seconds: float) -> None:
-        """Hold every chunk up, in both directions."""
+        """Have every chunk be so long under way, in both directions; connecting takes no longer."""
         self._delay_s = seconds
+
+    def lose(self, share: float) -> None:
+        """Lose a share of the chunks: they are sent again, and hold up what follows them."""
+        self._lost_share = share
 
     def reset(self) -> None:
         """Break all connections off; new ones work."""
@@ -155,10 +165,31 @@ class Proxy:
     async def _pump(
         self, connection: _Connection, source: asyncio.StreamReader, sink: asyncio.StreamWriter
     ) -> None:
+        line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MAX_UNDER_WAY)
+        delivery = asyncio.ensure_future(self._deliver(connection, line, sink))
+        now = asyncio.get_running_loop().time
+        try:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65_536):
+                    await line.put((now() + self._draw_delay(), data))
+            await line.put((now(), b""))
+            await delivery
+        finally:
+            delivery.cancel()
+
+    async def _deliver(
+        self,
+        connection: _Connection,
+        line: asyncio.Queue[tuple[float, bytes]],
+        sink: asyncio.StreamWriter,
+    ) -> None:
+        """Hand over what is under way when its time has come, in the order in which it was sent."""
+        now = asyncio.get_running_loop().time
         with contextlib.suppress(OSError):
-            while data := await source.read(65_536):
-                if self._delay_s:
-                    await asyncio.sleep(self._delay_s)
+            while (item := await line.get())[1]:
+                due, data = item
+                if (early_s := due - now()) > 0:
+                    await asyncio.sleep(early_s)
                 if connection.is_silent:
                     continue
                 if sink is connection.client and self._replies_to_lose > 0:
@@ -168,8 +199,12 @@ class Proxy:
                 sink.write(data)
                 await sink.drain()
 
+    def _draw_delay(self) -> float:
+        is_lost = self._random.random() < self._lost_share
+        return self._delay_s + (RETRANSMIT_S if is_lost else 0.0)
+
     async def _heal(self) -> None:
-        self._delay_s, self._replies_to_lose = 0.0, 0
+        self._delay_s, self._lost_share, self._replies_to_lose = 0.0, 0.0, 0
         self._refuses = self._is_black_hole = False
         for connection in self._connections:
             if connection.is_silent:
