@@ -67,7 +67,8 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     distill(work, model, Distillation(steps), processes=processes)
     write_student(output, model, work)
-    plot(work / "consistency.csv", work / "consistency.png")
+    for log in work.glob("*.csv"):
+        plot(log, log.with_suffix(".png"))
 
 
 def make_scheduler() -> Scheduler:

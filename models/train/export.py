@@ -43,7 +43,16 @@ def write_pipeline(folder: Path, parts: Parts, scheduler: Scheduler) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16).save_pretrained(folder)
+    for part in ("unet", "vae"):
+        # Where it was loaded from is nobody's business.
+        path = folder / part / "config.json"
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        _write(path, config)
     # DPM-Solver++ knows no clipping, but the schedulers made from its config do.
     path = folder / "scheduler" / "scheduler_config.json"
-    config = json.loads(path.read_text()) | {"clip_sample": False}
+    _write(path, json.loads(path.read_text()) | {"clip_sample": False})
+
+
+def _write(path: Path, config: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")

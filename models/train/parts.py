@@ -26,7 +26,7 @@ def load_parts(folder: Path) -> Parts:
     """Load a model folder with all digits, its networks to be run and not to be trained."""
     return Parts(
         load_part(AutoencoderKL, folder / "vae"),
-        CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         load_part(CLIPTextModel, folder / "text_encoder"),
         load_part(UNet2DConditionModel, folder / "unet"),
     )

@@ -104,7 +104,7 @@ def test_who_knows_all_ends_has_nothing_to_learn(generator: torch.Generator) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_distillation_learns_goes_on_and_is_served_as_distilled(tmp_path: Path) -> None:
     teacher = CATALOG.parent / "demo"
     distill(tmp_path, teacher, Distillation(steps=2, batch_size=2, warmup=1), processes=2)
@@ -118,6 +118,7 @@ def test_a_distillation_learns_goes_on_and_is_served_as_distilled(tmp_path: Path
         safe_open(teacher / "vae" / "diffusion_pytorch_model.safetensors", "pt") as theirs,
     ):
         assert all(torch.equal(ours.get_tensor(n), theirs.get_tensor(n)) for n in ours.keys())  # noqa: SIM118 - no mapping
+    assert not [path for path in folder.rglob("*.json") if str(teacher) in path.read_text()]
     catalog = tmp_path / "catalog.toml"
     catalog.write_text(
         f'default = "it"\n[models.it]\npath = "{folder}"\nrevision = "1"\n'

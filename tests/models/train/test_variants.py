@@ -61,7 +61,7 @@ def test_all_begin_at_the_same_denoiser_and_keep_the_text_encoder() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_variant_is_trained_and_served_with_its_schedule(tmp_path: Path) -> None:
     variant = next(variant for variant in VARIANTS if variant.name == "zero-snr")
     train_variant(variant, tmp_path, tmp_path / "models", DEMO, processes=1, steps=1)
