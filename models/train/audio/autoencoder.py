@@ -16,17 +16,20 @@ from models.train import checkpoint
 from models.train.audio.rendering import render
 from models.train.audio.sounds import NUM_TICKS, SAMPLING_RATE, TICK, Sound, draw_sound
 from models.train.audio.spectra import compare_spectra
+from models.train.audio.timeline import TimelineHead, map_timeline
 from models.train.journal import Journal
 from models.train.parallel import Rank, run_parallel
 
 #: Numbers in a frame of latents.
 CHANNELS = 12
 #: Ticks that a step sees of a recording: what is around one of its sounds.
-CROP_TICKS = 20
+CROP_TICKS = 16
 #: Noise on the latents in training instead of a KL term, which lets channels die.
 LATENT_NOISE = 0.1
-#: Weights of the loss beside the squared error, which is relative to the recording's own square.
-SPECTRA_WEIGHT, WHITENESS_WEIGHT = 1.0, 0.02
+#: Weights of the loss beside the squared error, which is relative to the recording's own square. By
+#: that alone low sounds are learned and high ones stay silent: to follow their waves it must know
+#: what they are. So magnitudes count too, and latents have to tell what is heard from the start on.
+MAGNITUDE_WEIGHT, DECADES_WEIGHT, LABEL_WEIGHT, WHITENESS_WEIGHT = 1.0, 1.0, 1.0, 0.05
 #: Squared samples below which silence is silence.
 SILENCE = 1e-3
 CLIP_NORM = 10.0
@@ -86,21 +89,26 @@ def to_tensor(sounds: list[Sound]) -> Tensor:
 
 def _train(folder: Path, training: AutoencoderTraining, rank: Rank) -> None:
     torch.manual_seed(training.seed)
-    autoencoder = make_autoencoder()
-    optimizer = torch.optim.AdamW(
-        autoencoder.parameters(), lr=training.learning_rate, betas=(0.9, 0.99)
-    )
-    modules = {"autoencoder": autoencoder}
+    modules: dict[str, Any] = {"autoencoder": make_autoencoder(), "labels": TimelineHead(CHANNELS)}
+    parameters = [parameter for module in modules.values() for parameter in module.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, betas=(0.9, 0.99))
     path = folder / "autoencoder.safetensors"
     journal = Journal(folder / "autoencoder.csv", every=50)
     for step in range(checkpoint.load(path, modules, optimizer) + 1, training.steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * _rate(step, training)
-        losses = _losses(autoencoder, _draw_batch(training, step, rank), step, rank)
+        samples, timelines = _draw_batch(training, step, rank)
+        generator = torch.Generator().manual_seed(step * rank.count + rank.index)
+        means = modules["autoencoder"].encode(samples).latent_dist.mean
+        noise = torch.randn(means.shape, generator=generator)
+        decoded = modules["autoencoder"].decode(means + LATENT_NOISE * noise).sample
+        losses = _losses(samples, decoded, means)
+        losses["labels"] = modules["labels"].loss(means.transpose(1, 2), timelines)
+        losses["loss"] = losses["loss"] + LABEL_WEIGHT * losses["labels"]
         optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
-        rank.average_gradients(autoencoder.parameters())
-        torch.nn.utils.clip_grad_norm_(autoencoder.parameters(), CLIP_NORM)
+        rank.average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimizer.step()
         if rank.is_first:
             values = {name: value.item() for name, value in losses.items()}
@@ -115,32 +123,43 @@ def _rate(step: int, training: AutoencoderTraining) -> float:
     return min(step / training.warmup, 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
 
 
-def _draw_batch(training: AutoencoderTraining, step: int, rank: Rank) -> Tensor:
+def _draw_batch(training: AutoencoderTraining, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
+    """Return samples [B, 1, CROP_TICKS * TICK] and timelines [B, CROP_TICKS]."""
     # A function of the step: a training that was stopped hears the same data as one that was not.
     rng = random.Random(f"autoencoder {training.seed} {rank.index} {step}")  # noqa: S311
-    crops = []
+    crops, timelines = [], []
     for _ in range(training.batch_size):
         sound = draw_sound(rng, two_phrases=training.two_phrases)
         event = rng.choice([event for phrase in sound.phrases for event in phrase.events])
         first = event.start + event.ticks // 2 - rng.randint(0, CROP_TICKS)
         first = min(max(first, 0), NUM_TICKS - CROP_TICKS)
         crops.append(render(sound)[first * TICK : (first + CROP_TICKS) * TICK])
-    return torch.from_numpy(np.stack(crops))[:, None]
+        timelines.append(map_timeline(sound)[first : first + CROP_TICKS])
+    return torch.from_numpy(np.stack(crops))[:, None], torch.stack(timelines)
 
 
-def _losses(autoencoder: Autoencoder, samples: Tensor, step: int, rank: Rank) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(step * rank.count + rank.index)
-    means = autoencoder.encode(samples).latent_dist.mean
-    noise = torch.randn(means.shape, generator=generator)
-    decoded = autoencoder.decode(means + LATENT_NOISE * noise).sample
+def _losses(samples: Tensor, decoded: Tensor, means: Tensor) -> dict[str, Tensor]:
     errors = (decoded - samples).square().mean(dim=(1, 2))
     relative = (errors / (samples.square().mean(dim=(1, 2)) + SILENCE)).mean()
-    spectra = compare_spectra(decoded[:, 0], samples[:, 0])
+    magnitudes, decades = compare_spectra(decoded[:, 0], samples[:, 0])
     flat = means.permute(1, 0, 2).flatten(1)
-    moment = flat @ flat.T / flat.shape[1]
-    whiteness = (moment - torch.eye(CHANNELS)).square().sum() + flat.mean(dim=1).square().sum()
-    loss = relative + SPECTRA_WEIGHT * spectra + WHITENESS_WEIGHT * whiteness
-    return {"loss": loss, "relative": relative, "spectra": spectra, "whiteness": whiteness}
+    moment = flat @ flat.T / flat.shape[1] + 1e-4 * torch.eye(CHANNELS)
+    # How far normal latents of this second moment are from those of I (their divergence): unlike a
+    # squared distance it lets no channel die.
+    whiteness = (moment.trace() - torch.logdet(moment) - CHANNELS) / 2
+    loss = (
+        relative
+        + MAGNITUDE_WEIGHT * magnitudes
+        + DECADES_WEIGHT * decades
+        + WHITENESS_WEIGHT * whiteness
+    )
+    return {
+        "loss": loss,
+        "relative": relative,
+        "magnitudes": magnitudes,
+        "decades": decades,
+        "whiteness": whiteness,
+    }
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""A second task for the denoiser in training: say what is heard when, from its inner features.
+"""A second task for both networks in training: say what is heard when.
 
-The squared error hardly tells a noise from a chord while both are hidden by noise; this does. The
-head is not shipped.
+The autoencoder has to tell it by its latents, the denoiser by its inner features: the squared error
+hardly tells a noise from a chord while both are hidden by noise, this does. No head is shipped.
 """
 
 import torch
@@ -14,13 +14,13 @@ LABELS = (None, *((kind, pitch) for kind in Kind if kind is not Kind.BEAT for pi
 
 
 class TimelineHead(nn.Linear):
-    """Reads labels off features [B, NUM_TICKS, C]."""
+    """Reads labels off features [B, T, C] of as many ticks."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, len(LABELS))
 
     def loss(self, features: Tensor, timelines: Tensor) -> Tensor:
-        """Compare with the timelines of the sounds, [B, NUM_TICKS]."""
+        """Compare with the timelines of the sounds, [B, T]."""
         return cross_entropy(self(features).transpose(1, 2), timelines)
 
 
