@@ -133,16 +133,15 @@ def _classify(samples: NDArray[np.float64]) -> tuple[Kind, float]:
         return Kind.RISING if octaves > 0 else Kind.FALLING, float(2 ** track.mean())
     shares = [share for _, share in lines]
     if sum(shares) >= CHORD_SHARE and shares[2] >= THIRD_SHARE:
-        frequencies = [frequency for frequency, _ in lines]
-        return Kind.CHORD, float(np.median(frequencies))
+        return Kind.CHORD, float(np.median([frequency for frequency, _ in lines]))
     spectrum, frequencies = _spectrum(steady)
     return Kind.NOISE, float((spectrum * frequencies).sum() / spectrum.sum())
 
 
 def _spectrum(samples: NDArray[np.float64]) -> tuple[Spectrum, Spectrum]:
     """Return powers of the frequencies that are heard, and these, in Hz."""
-    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), BINS)) ** 2
-    frequencies = np.fft.rfftfreq(BINS, 1 / SAMPLING_RATE)
+    spectrum: Spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), BINS)) ** 2
+    frequencies = np.fft.rfftfreq(BINS, 1 / SAMPLING_RATE).astype(np.float64)
     is_heard = (frequencies >= LOWEST) & (frequencies <= HIGHEST)
     return spectrum[is_heard], frequencies[is_heard]
 
@@ -167,7 +166,8 @@ def _track_pitch(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     spectra = np.abs(np.fft.rfft(looks * np.hanning(PITCH_LOOK), 4 * PITCH_LOOK, axis=1))
     frequencies = np.fft.rfftfreq(4 * PITCH_LOOK, 1 / SAMPLING_RATE)
     is_heard = (frequencies >= LOWEST) & (frequencies <= HIGHEST)
-    return np.log2(frequencies[is_heard][spectra[:, is_heard].argmax(axis=1)])
+    track: NDArray[np.float64] = np.log2(frequencies[is_heard][spectra[:, is_heard].argmax(axis=1)])
+    return track
 
 
 def _name_pitch(frequency: float) -> Pitch:

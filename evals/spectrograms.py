@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot
+from numpy.typing import NDArray
 
 from evals.hearing import Wave
 from models.train.audio.sounds import SAMPLING_RATE
@@ -44,10 +45,11 @@ def draw_sheet(titles: Sequence[str], waves: Sequence[Wave], file: Path) -> None
     pyplot.close(figure)
 
 
-def measure_decibels(wave: Wave) -> np.ndarray:
+def measure_decibels(wave: Wave) -> NDArray[np.float64]:
     """Return how strong each pitch is when, [LOOK // 2 + 1, looks], in decibels."""
     padded = np.pad(wave.astype(np.float64), LOOK // 2)
     looks = np.lib.stride_tricks.sliding_window_view(padded, LOOK)[::HOP]
     window = np.hanning(LOOK)
     magnitudes = np.abs(np.fft.rfft(looks * window, axis=1)) * 2 / window.sum()
-    return 20 * np.log10(np.maximum(magnitudes.T, 10 ** (DARKEST / 20)))
+    decibels: NDArray[np.float64] = 20 * np.log10(np.maximum(magnitudes.T, 10 ** (DARKEST / 20)))
+    return decibels

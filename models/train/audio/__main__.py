@@ -20,9 +20,9 @@ def main(
     work: Annotated[Path, typer.Option(help="Checkpoints and logs.")] = Path(".train/demo-audio"),
     output: Annotated[Path, typer.Option(help="Where it goes.")] = Path("models/demo-audio"),
     processes: Annotated[int, typer.Option(help="One for each core.", min=1)] = 2,
-    autoencoder_steps: Annotated[int, typer.Option(help="Of the autoencoder.", min=1)] = 2_500,
+    autoencoder_steps: Annotated[int, typer.Option(help="Of the autoencoder.", min=1)] = 6_000,
     reading_steps: Annotated[int, typer.Option(help="Of the text encoder alone.", min=1)] = 400,
-    playing_steps: Annotated[int, typer.Option(help="Of the denoiser.", min=1)] = 5_000,
+    playing_steps: Annotated[int, typer.Option(help="Of the denoiser.", min=1)] = 4_500,
 ) -> None:
     """Train the audio model; a training that was stopped goes on when it is started again."""
     work.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ class AutoencoderTraining:
 
     steps: int
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup: int = 100
     two_phrases: float = 0.6
     seed: int = 0
@@ -192,7 +192,8 @@ def _weight(convolution: Any) -> Tensor:
     """Put direction and length of a weight together."""
     direction: Tensor = convolution.weight_v.double()
     length: Tensor = convolution.weight_g.double()
-    return length * direction / direction.norm(dim=(1, 2), keepdim=True)
+    weight: Tensor = length * direction / direction.norm(dim=(1, 2), keepdim=True)
+    return weight
 
 
 def _set_weight(convolution: Any, weight: Tensor) -> None:

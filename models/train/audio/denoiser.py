@@ -135,12 +135,15 @@ def make_denoiser(tokenizer: T5Tokenizer, *, seed: int) -> Denoiser:
         cross_attention_input_dim=TEXT_WIDTH,
         global_states_input_dim=2 * TEXT_WIDTH,
     )
-    averages = [
-        copy.deepcopy(network).requires_grad_(False)
-        for network in (transformer, projection, text_encoder)
-    ]
-    head = TimelineHead(NUM_HEADS * HEAD_WIDTH)
-    return Denoiser(transformer, projection, text_encoder, *averages, head)
+    return Denoiser(
+        transformer,
+        projection,
+        text_encoder,
+        copy.deepcopy(transformer).requires_grad_(False),
+        copy.deepcopy(projection).requires_grad_(False),
+        copy.deepcopy(text_encoder).requires_grad_(False),
+        TimelineHead(NUM_HEADS * HEAD_WIDTH),
+    )
 
 
 def train_denoiser(

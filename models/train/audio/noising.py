@@ -5,12 +5,13 @@ velocity as prediction: Salimans and Ho (2022). Both as diffusers' EDM scheduler
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 #: What the scheduler in the model's folder is made with: latents of deviation 1.
-TRAINING_SCHEDULE = {
+TRAINING_SCHEDULE: dict[str, Any] = {
     "sigma_min": 0.03,
     "sigma_max": 40.0,
     "sigma_data": 1.0,
@@ -24,7 +25,7 @@ MIDDLE, SPREAD = math.log(2.0), 1.2
 
 def draw_sigmas(count: int, generator: torch.Generator) -> Tensor:
     """Draw noise levels, [B]: even ones from the whole range, odd ones around its middle."""
-    low, high = (math.log(float(TRAINING_SCHEDULE[name])) for name in ("sigma_min", "sigma_max"))
+    low, high = (math.log(TRAINING_SCHEDULE[name]) for name in ("sigma_min", "sigma_max"))
     anywhere = low + (high - low) * torch.rand(count, generator=generator)
     middle = MIDDLE + SPREAD * torch.randn(count, generator=generator)
     levels = torch.where(torch.arange(count) % 2 == 0, anywhere, middle.clamp(low, high))

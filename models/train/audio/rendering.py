@@ -76,5 +76,6 @@ def _noise(length: int, band: tuple[int, int], noise: np.random.Generator) -> ND
     spectrum = np.fft.rfft(noise.standard_normal(length))
     frequencies = np.fft.rfftfreq(length, 1 / SAMPLING_RATE)
     spectrum[(frequencies < band[0]) | (frequencies > band[1])] = 0
-    wave = np.fft.irfft(spectrum, length)
-    return wave / np.sqrt(np.mean(wave**2))
+    wave: NDArray[np.float64] = np.fft.irfft(spectrum, length)
+    wave /= np.sqrt(np.mean(wave**2))
+    return wave
