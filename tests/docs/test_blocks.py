@@ -260,6 +260,20 @@ def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
     assert json.loads((reader.folder / "adherence.json").read_text())["guidance"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_audio_model_is_trained_as_the_page_says(reader: Reader) -> None:
+    train, judge = blocks_of(HOW_TO / "train-the-audio-model.md")
+    few = " --autoencoder-steps 2 --reading-steps 50 --playing-steps 2"
+    reader.run(Block(train.page, "sh", train.text.rstrip() + few), timeout_s=200)
+    work = reader.folder / ".train" / "demo-audio"
+    assert (work / "model" / "model_index.json").exists()
+    assert (work / "reading.png").read_bytes().startswith(b"\x89PNG")
+    reader.run(Block(judge.page, "sh", judge.text.rstrip() + " --quick"), timeout_s=300)
+    assert json.loads((reader.folder / "adherence.json").read_text())["guidance"]
+    assert (reader.folder / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_page_on_reliability_has_the_figures_of_the_last_run() -> None:
     pages = [
         (ROOT / "docs" / name).read_text() for name in ("reliability.md", "reference/recovery.md")
@@ -322,6 +336,7 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
         "receive-webhooks.md",
         "serve-several-models.md",
         "start-from-a-picture.md",
+        "train-the-audio-model.md",
         "train-the-demo-model.md",
         "use-a-lora.md",
         "use-the-openai-client.md",

@@ -1,0 +1,1 @@
+"""Train the small audio model that comes with LatentQ, from nothing, on a CPU."""
