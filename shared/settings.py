@@ -223,6 +223,10 @@ class DoctorSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSe
     """Everything that `latentq doctor` looks at."""
 
 
+class BackupSettings(DatabaseSettings, StorageSettings):
+    """Everything that `latentq backup` copies."""
+
+
 class _FileSource(PydanticBaseSettingsSource):
     """Reads the files that `LATENTQ_..._FILE` variables name."""
 
