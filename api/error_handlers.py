@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.events import StreamIsOver
 from api.problems import render_problem
+from api.read_only import RETRY_AFTER_S, ServiceReadOnly
 from api.validation import explain
 from shared.db.session import explain_away
 from shared.errors import InvalidRequest, LatentqError, QuotaExceeded, StorageUnavailable
@@ -33,6 +34,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Answer every expected exception as a problem."""
     app.exception_handler(LatentqError)(_answer_error)
     app.exception_handler(QuotaExceeded)(_answer_quota)
+    app.exception_handler(ServiceReadOnly)(_answer_read_only)
     app.exception_handler(StorageUnavailable)(_answer_store_away)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
@@ -106,6 +108,10 @@ async def _answer_quota(request: Request, error: QuotaExceeded) -> Response:
         policies=error.policies,
         retry_after_s=error.retry_after_s,
     )
+
+
+async def _answer_read_only(request: Request, error: ServiceReadOnly) -> Response:
+    return render_problem(request, error.code, error.detail, retry_after_s=RETRY_AFTER_S)
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:

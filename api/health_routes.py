@@ -24,6 +24,8 @@ class Readiness(BaseModel):
     status: Literal["ready", "degraded"]
     #: `ok`, or what is wrong.
     checks: dict[str, str]
+    #: Whether this process refuses changes, as its operator wants it.
+    read_only: bool
 
 
 @router.get("/livez")
@@ -42,4 +44,5 @@ def check_ready(services: ServicesOf) -> Readiness:
     return Readiness(
         status="degraded" if any(checks.values()) else "ready",
         checks={name: trouble or "ok" for name, trouble in checks.items()},
+        read_only=services.read_only.is_on,
     )

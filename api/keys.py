@@ -99,6 +99,21 @@ def create_key(
     return MadeKeyBody(api_key=plaintext, **_show(key))
 
 
+@router.post("/{key_id}/rotate", status_code=201, responses=refusals(404))
+def rotate_key(
+    key_id: str, response: Response, caller: Caller, services: ServicesOf
+) -> MadeKeyBody:
+    """Make a key that takes a key's place, with its scopes, limits and lifetime.
+
+    The one before it is valid for 24 hours more; revoke it when nobody uses it any more.
+    """
+    plaintext = mint_key()
+    key = services.keys.rotate(caller.tenant, check_id(key_id, of="key"), plaintext)
+    log.info("key_rotated", key_id=key_id, successor=key.id, by=caller.key_id, tenant=caller.tenant)
+    response.headers["Cache-Control"] = "no-store"
+    return MadeKeyBody(api_key=plaintext, **_show(key))
+
+
 @router.delete("/{key_id}", status_code=204, responses=refusals(404))
 def revoke_key(key_id: str, caller: Caller, services: ServicesOf) -> None:
     """Revoke a key of the tenant; within half a minute no process takes it any more."""

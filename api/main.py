@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import sqlalchemy as sa
 import uuid_utils
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from opentelemetry.trace import Tracer
 
 from api import (
@@ -46,12 +46,13 @@ from api.openai.pictures import Reader
 from api.openapi import SERVERS, TAGS, describe, name_operation, refusals
 from api.presets import PresetBook
 from api.rates import Rates
+from api.read_only import ReadOnlyMode
 from api.replicate import files as replicate_files
 from api.replicate import models as replicate_models
 from api.replicate import predictions
 from api.request_id import RequestIds
 from api.server import Server
-from api.services import Services
+from api.services import Services, ServicesOf
 from api.strangers import Strangers
 from api.submission import Resolver
 from api.tokens import TokenCounter
@@ -70,6 +71,7 @@ from shared.db.jobs import JobRepository
 from shared.db.keys import KeyRepository
 from shared.db.presence import WorkerRepository
 from shared.db.presets import PresetRepository
+from shared.db.read_only import ReadOnlyRepository
 from shared.db.session import make_engine
 from shared.db.uploads import UploadRepository
 from shared.db.webhooks import WebhookSecretRepository
@@ -85,9 +87,22 @@ from shared.tracing import start_tracing, trace_store
 #: Connections that are kept; as many again under load.
 POOL_SIZE = 10
 
+#: Methods that change nothing.
+READING = ("GET", "HEAD", "OPTIONS")
+
 REPLICATE_ROUTERS = (predictions.router, replicate_models.router, replicate_files.router)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+async def refuse_changes(request: Request, services: ServicesOf) -> None:
+    """Let a request pass unless it may change something while the service is read-only.
+
+    Raises:
+        ServiceReadOnly: It may.
+    """
+    if request.method not in READING:
+        services.read_only.check()
 
 
 def create_app(
@@ -138,9 +153,11 @@ def create_app(
         *([openai_routes.router] if openai else []),
         *(REPLICATE_ROUTERS if replicate else []),
     ):
+        # An estimate has a body and changes nothing.
+        changes = [] if router is estimates.router else [Depends(refuse_changes)]
         app.include_router(
             router,
-            dependencies=[Depends(authenticate)],
+            dependencies=[Depends(authenticate), *changes],
             responses=refusals(401, 403, 429, 500, 503),
         )
     add_error_handlers(app)
@@ -176,7 +193,12 @@ def main(*, host: str, port: int) -> None:
     serve_metrics(metrics.registry, host=settings.metrics_host, port=settings.metrics_port)
     listener = ChangeListener(database, services.hub.wake, services.hub.wake_all)
     upkeep = Upkeep(
-        [services.estimator.refresh, services.admission.refresh, services.keyring.write_usage]
+        [
+            services.read_only.refresh,
+            services.estimator.refresh,
+            services.admission.refresh,
+            services.keyring.write_usage,
+        ]
     )
 
     @asynccontextmanager
@@ -226,6 +248,7 @@ def make_services(
         rates=Rates(settings.redis_url.get_secret_value()),
         strangers=Strangers(),
         admission=Admission(job_repository, max_waiting=settings.max_queue_depth),
+        read_only=ReadOnlyMode(ReadOnlyRepository(database)),
         renderer=JobRenderer(store, settings.link_ttl_s, now),
         health=Health(
             lambda: check_database(job_repository, database),

@@ -226,6 +226,14 @@ GUIDES = {
         "Send it again after the seconds of `Retry-After`.",
         "PostgreSQL does not answer",
     ),
+    "read_only": Guide(
+        "The operator has closed the service to changes for a while. Reading works, and jobs that "
+        "were accepted go on.",
+        "Send it again after the seconds of `Retry-After`, with the same Idempotency-Key. For "
+        "whoever runs the service: `latentq read-only off` opens it.",
+        "nothing can be changed for now: maintenance is under way; reading works, and accepted "
+        "jobs go on",
+    ),
     "timeout": Guide(
         "The job that a request of OpenAI's API made has not ended yet. It goes on.",
         "Read the job by the `Location` of the answer until it has ended.",

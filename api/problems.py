@@ -82,6 +82,7 @@ PROBLEM_TYPES = {
     "queue_full": ProblemType(
         503, "The service has as many jobs as it takes", f"{_REGISTERED}#temporary-reduced-capacity"
     ),
+    "read_only": ProblemType(503, "The service only reads for now"),
     "timeout": ProblemType(504, "The job did not end in time"),
 }
 

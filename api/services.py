@@ -14,6 +14,7 @@ from api.hub import JobHub
 from api.keyring import Keyring
 from api.metrics import ApiMetrics
 from api.rates import Rates
+from api.read_only import ReadOnlyMode
 from api.strangers import Strangers
 from api.submission import Resolver
 from shared.db.batches import BatchRepository
@@ -52,6 +53,7 @@ class Services:
     rates: Rates
     strangers: Strangers
     admission: Admission
+    read_only: ReadOnlyMode
     renderer: JobRenderer
     health: Health
     hub: JobHub

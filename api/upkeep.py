@@ -39,4 +39,7 @@ class Upkeep:
                     task()
                 except DATABASE_AWAY:
                     log.warning("upkeep_postponed")
+                except Exception:
+                    # Such as a schema that is still older than this version's.
+                    log.exception("upkeep_failed")
             self._stopping.wait(INTERVAL_S)

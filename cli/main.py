@@ -7,12 +7,14 @@ import typer
 
 from cli.commands import (
     alive,
+    backup,
     catalog,
     doctor,
     jobs,
     keys,
     presets,
     processes,
+    read_only,
     submit,
     sweep,
     top,
@@ -38,6 +40,8 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
         doctor.doctor,
         alive.alive,
         top.top,
+        backup.backup,
+        backup.restore,
     ],
     "Jobs": [
         submit.submit,
@@ -59,6 +63,7 @@ app.command("watch", rich_help_panel="Jobs")(jobs.watch_jobs)
 app.add_typer(presets.app, name="presets", rich_help_panel="Catalog")
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel="Jobs")
 app.add_typer(keys.app, name="keys", rich_help_panel="Service")
+app.add_typer(read_only.app, name="read-only", rich_help_panel="Service")
 
 
 def run() -> None:

@@ -166,6 +166,14 @@ def _judge_deletions(snapshot: Snapshot) -> Verdict:
     return _count(overdue, f"{overdue} deleted jobs have results left in the store")
 
 
+def _judge_read_only(snapshot: Snapshot) -> Verdict:
+    notice = snapshot.read_only
+    if notice is None:
+        return _flag(False, "", "the service takes changes")
+    since = f"{notice.since:%Y-%m-%d %H:%M} UTC"
+    return _flag(True, f"read-only since {since}: {notice.reason}", "")
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "postgresql_unreachable",
@@ -202,6 +210,13 @@ CHECKS: tuple[Check, ...] = (
         "1 if the object store or its bucket does not answer",
         "start the store, create the bucket, or correct the LATENTQ_S3_... variables",
         _judge_store,
+    ),
+    Check(
+        "read_only",
+        "1 while the operator has closed the service to changes",
+        "run latentq read-only off when the maintenance is over; until then nothing is deleted "
+        "from the store either",
+        _from_snapshot(_judge_read_only),
     ),
     Check(
         "dispatchers_missing",

@@ -82,7 +82,7 @@ class Sender:
         headers = write_headers(
             body,
             event_id=claim.event_id,
-            secrets=claim.secrets or [self.secrets.ensure(claim.tenant)],
+            secrets=claim.secrets or self.secrets.in_use(claim.tenant),
             now=self.clock(),
         )
         answer = self.outbound.post(claim.url, headers=headers, body=body)

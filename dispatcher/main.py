@@ -23,6 +23,7 @@ from dispatcher.deliverer import Deliverer, Sender
 from dispatcher.metrics import StateGauges
 from dispatcher.outbound import Outbound
 from dispatcher.presence import Presence
+from dispatcher.read_only import unless_read_only
 from dispatcher.redispatcher import Redispatcher
 from dispatcher.rescuer import Rescuer
 from dispatcher.rounds import Rounds
@@ -36,6 +37,7 @@ from shared.db.deliveries import DeliveryRepository
 from shared.db.dispatch import DispatchRepository
 from shared.db.jobs import JobRepository
 from shared.db.presence import DispatcherRepository
+from shared.db.read_only import ReadOnlyRepository
 from shared.db.rescue import RescueRepository
 from shared.db.retention import RetentionRepository
 from shared.db.session import DATABASE_AWAY, explain_away, make_engine
@@ -163,9 +165,13 @@ def make_slow_services(
         upload_retention_s=settings.upload_retention_s,
     )
     sweeping = Sweeper(retention, store)
+    read_only = ReadOnlyRepository(database)
     services = [
-        Rounds("cleaner", cleaning.run_once, interval_s=cleaner.INTERVAL_S),
-        Rounds("sweeper", sweeping.run_once, interval_s=sweeper.INTERVAL_S),
+        Rounds(name, unless_read_only(read_only, run_once), interval_s=interval_s)
+        for name, run_once, interval_s in (
+            ("cleaner", cleaning.run_once, cleaner.INTERVAL_S),
+            ("sweeper", sweeping.run_once, sweeper.INTERVAL_S),
+        )
     ]
     if settings.metrics_port is not None:
         catalog = Catalog.load(settings.catalog or CATALOG, hub=settings.hub)

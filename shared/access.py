@@ -25,6 +25,9 @@ ALL_SCOPES = frozenset(Scope)
 #: Of a key for which nobody chose.
 DEFAULT_SCOPES = ALL_SCOPES - {Scope.ADMIN}
 
+#: How long a key or a signing secret is valid beside the one that replaced it, in seconds.
+OVERLAP_S = 86_400
+
 #: What an integer column holds.
 _Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 

@@ -301,6 +301,10 @@ class DoctorSettings(DatabaseSettings, RedisSettings, StorageSettings, CatalogSe
     """Everything that `latentq doctor` looks at."""
 
 
+class BackupSettings(DatabaseSettings, StorageSettings):
+    """Everything that `latentq backup` copies."""
+
+
 class ClientSettings(Settings):
     """Everything that the commands for callers read; their options win."""
 

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
-from cli.connection import JsonOption, has_variable, read_nearby
-from cli.database import open_database
+from cli.connection import JsonOption
+from cli.database import find_database, open_database
 from shared.access import DEFAULT_SCOPES, KeyLimits, KeyTerms, Scope
-from shared.environment import PREFIX
-from shared.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from shared.db.keys import ApiKey
@@ -60,7 +58,7 @@ def create(  # noqa: PLR0913 - one option for each term of a key
         expires_in_days and expires_in_days * 86_400,
     )
     key = mint_key()
-    with open_database(_database_url()) as database:
+    with open_database(find_database()) as database:
         if max_running is not None:
             TenantRepository(database).limit(tenant, max_running=max_running)
         KeyRepository(database).ensure(key, tenant=tenant, name=name, terms=terms)
@@ -89,7 +87,7 @@ def limit(
     """
     from shared.db.tenants import TenantRepository
 
-    with open_database(_database_url()) as database:
+    with open_database(find_database()) as database:
         TenantRepository(database).limit(tenant, max_running=max_running)
     if as_json:
         typer.echo(json.dumps({"tenant": tenant, "max_running": max_running}))
@@ -107,7 +105,7 @@ def restrict(
     from shared.db.keys import KeyRepository
 
     chosen = _read_limits(limits)
-    with open_database(_database_url()) as database:
+    with open_database(find_database()) as database:
         key = KeyRepository(database).limit(None, key_id, chosen)
     if as_json:
         typer.echo(json.dumps(_show(key)))
@@ -121,7 +119,7 @@ def list_keys(
     """List the keys that were not revoked."""
     from shared.db.keys import KeyRepository
 
-    with open_database(_database_url()) as database:
+    with open_database(find_database()) as database:
         keys = KeyRepository(database).all(tenant)
     if as_json:
         typer.echo(json.dumps([_show(key) for key in keys]))
@@ -132,6 +130,33 @@ def list_keys(
 
 
 @app.command()
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="Which key; ls tells its id.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key that takes a key's place, on its terms; that one ends in 24 hours."""
+    from shared.db.keys import KeyRepository, mint_key
+
+    successor = mint_key()
+    with open_database(find_database()) as database:
+        key = KeyRepository(database).rotate(None, key_id, successor)
+    typer.echo(json.dumps({"api_key": successor, **_show(key)}) if as_json else successor)
+
+
+@app.command()
+def rotate_webhook_secret(
+    tenant: Annotated[str, typer.Argument(help="Whose receivers, those that jobs name.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print another signing secret; messages are signed with the one before too for 24 hours."""
+    from shared.db.webhooks import WebhookSecretRepository
+
+    with open_database(find_database()) as database:
+        secret = WebhookSecretRepository(database).rotate(tenant)
+    typer.echo(json.dumps({"tenant": tenant, "webhook_secret": secret}) if as_json else secret)
+
+
+@app.command()
 def revoke(
     key_id: Annotated[str, typer.Argument(help="Which key; ls tells its id.")],
     as_json: JsonOption = False,
@@ -139,7 +164,7 @@ def revoke(
     """Make a key invalid; within half a minute no process takes it any more."""
     from shared.db.keys import KeyRepository
 
-    with open_database(_database_url()) as database:
+    with open_database(find_database()) as database:
         KeyRepository(database).revoke(None, key_id)
     if as_json:
         typer.echo(json.dumps({"revoked": key_id}))
@@ -161,10 +186,3 @@ def _show(key: "ApiKey") -> dict[str, object]:
     for name in ("created_at", "expires_at", "last_used_at"):
         shown[name] = shown[name] and shown[name].isoformat()
     return shown
-
-
-def _database_url() -> str:
-    variable = f"{PREFIX}DATABASE_URL"
-    if has_variable(variable):
-        return DatabaseSettings.read().database_url.get_secret_value()
-    return read_nearby("database_url", otherwise=f"set {variable}")

@@ -7,12 +7,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cli.connection import JsonOption, has_variable, read_nearby
-from cli.database import open_database
+from cli.connection import JsonOption
+from cli.database import find_database, open_database
 from cli.keyboard import reading_keys
 from cli.printing import print_json
-from shared.environment import PREFIX
-from shared.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -37,24 +35,13 @@ def top(
     from cli.fleet import draw_fleet, look_at_fleet
 
     console = Console()
-    with open_database(_find_database()) as database:
+    with open_database(find_database()) as database:
         if as_json:
             print_json(look_at_fleet(database))
         elif once or not console.is_terminal:
             console.print(draw_fleet(look_at_fleet(database)))
         else:
             _stay(database, console, interval)
-
-
-def _find_database() -> str:
-    """Say where the database is.
-
-    Raises:
-        ConfigurationError: It is not said.
-    """
-    if has_variable(f"{PREFIX}DATABASE_URL"):
-        return DatabaseSettings.read().database_url.get_secret_value()
-    return read_nearby("database_url", otherwise=f"set {PREFIX}DATABASE_URL")
 
 
 def _stay(database: "sa.Engine", console: Console, interval_s: float) -> None:

@@ -70,7 +70,9 @@ def _row_of(new: NewJob) -> dict[str, Any]:
         "model": request.model,
         "preset_name": new.preset.name,
         "preset_version": new.preset.version,
-        "request": request.model_dump(mode="json"),
+        # A version before this one refuses names that it does not know, at jobs that ask for
+        # nothing by them too.
+        "request": request.model_dump(mode="json", exclude_none=True),
         "metadata": dict(new.metadata),
         "priority": request.priority,
         "iterations": request.iterations,

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from shared.db.outlook import WAITED_S, left_s_of
 from shared.db.presence import Pace, is_live
+from shared.db.read_only import ReadOnlyNotice, find_notice
 from shared.db.tables import attempts, deletions, dispatchers, jobs, workers
 from shared.db.webhook_tables import deliveries
 from shared.errors import ErrorCode
@@ -94,6 +95,8 @@ class Snapshot:
     dead_deliveries: int
     overdue_deletions: int
     pending_deliveries: int = 0
+    #: None while the service takes changes.
+    read_only: ReadOnlyNotice | None = None
 
 
 def backlog_s(queues: Iterable[QueueState]) -> float:
@@ -138,6 +141,7 @@ class DiagnosisRepository:
                 dead_deliveries=connection.execute(_DEAD_DELIVERIES).scalar_one(),
                 overdue_deletions=connection.execute(_OVERDUE_DELETIONS).scalar_one(),
                 pending_deliveries=connection.execute(_PENDING_DELIVERIES).scalar_one(),
+                read_only=find_notice(connection),
             )
 
     def recent_ends(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from shared.access import OVERLAP_S
 from shared.db.cursor import Cursor
 from shared.db.webhook_tables import deliveries, endpoint_secrets, events, webhook_endpoints
 from shared.errors import Conflict, NotFound
@@ -21,8 +22,6 @@ from shared.webhook import (
 
 #: Endpoints that a tenant may have: each of them is told of each job.
 MAX_ENDPOINTS = 16
-#: How long messages are signed with a secret that was replaced, too, in seconds.
-OVERLAP_S = 86_400
 #: Secrets that messages are signed with at once, the newest among them.
 MAX_SECRETS = 5
 

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.access import NO_LIMITS, KeyLimits, KeyTerms, Scope
+from shared.access import NO_LIMITS, OVERLAP_S, KeyLimits, KeyTerms, Scope
 from shared.db.tables import api_keys
 from shared.errors import NotFound
 
@@ -108,11 +108,7 @@ class KeyRepository:
         if parts is None:
             return None
         key_id, secret = parts
-        query = sa.select(api_keys).where(
-            api_keys.c.id == key_id,
-            api_keys.c.revoked_at.is_(None),
-            sa.func.coalesce(api_keys.c.expires_at > sa.func.now(), sa.true()),
-        )
+        query = sa.select(api_keys).where(_is_key(None, key_id), _has_not_ended())
         with self._engine.connect() as connection:
             row = connection.execute(query).one_or_none()
         # Compared even without a row, so that time does not tell which ids exist.
@@ -157,6 +153,44 @@ class KeyRepository:
         """
         self._change(tenant, key_id, {"revoked_at": sa.func.now()})
 
+    def rotate(self, tenant: str | None, key_id: str, successor: str) -> ApiKey:
+        """Make a minted key valid on the terms of another one, which ends `OVERLAP_S` from now.
+
+        The successor lives as long as the other one was made to.
+
+        Raises:
+            NotFound: There is no such key, or it was revoked or has ended.
+            ValueError: The successor is not a key.
+        """
+        parts = _split(successor)
+        if parts is None:
+            raise ValueError("not an API key")
+        find = sa.select(api_keys).where(_is_key(tenant, key_id), _has_not_ended())
+        latest_end = sa.func.now() + timedelta(seconds=OVERLAP_S)
+        with self._engine.begin() as connection:
+            former = connection.execute(find.with_for_update()).one_or_none()
+            if former is None:
+                raise NotFound("there is no such key")
+            connection.execute(
+                api_keys.update()
+                .where(api_keys.c.id == former.id)
+                # The least of those that are there.
+                .values(expires_at=sa.func.least(api_keys.c.expires_at, latest_end))
+            )
+            lifetime = former.expires_at and former.expires_at - former.created_at
+            values = {
+                "id": parts[0],
+                "tenant": former.tenant,
+                "name": former.name,
+                "secret_sha256": _hash(parts[1]),
+                "last4": successor[-4:],
+                "scopes": former.scopes,
+                "limits": former.limits,
+                "expires_at": lifetime and sa.func.now() + lifetime,
+            }
+            made = api_keys.insert().values(values).returning(api_keys)
+            return _read(connection.execute(made).one())
+
     def limit(self, tenant: str | None, key_id: str, limits: KeyLimits) -> ApiKey:
         """Give a key other limits in place of all it has.
 
@@ -193,6 +227,10 @@ def _of(tenant: str | None) -> list[sa.ColumnElement[bool]]:
 
 def _is_key(tenant: str | None, key_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(*_of(tenant), api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+
+
+def _has_not_ended() -> sa.ColumnElement[bool]:
+    return sa.func.coalesce(api_keys.c.expires_at > sa.func.now(), sa.true())
 
 
 def _found(row: sa.Row[Any] | None) -> ApiKey:

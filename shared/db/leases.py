@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+import structlog
+from pydantic import ValidationError
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from shared.crash_point import CrashPoint, reached
@@ -25,6 +27,8 @@ from shared.job import (
     status_after_lost_lease,
 )
 from shared.request import GenerationRequest
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class LeaseRepository:
     def claim(self, job_id: str, *, worker: str, process: str | None = None) -> Claim | None:
         """Take a queued job; None if the message came late or twice and there is none to take.
 
-        `worker` is a name for people, `process` tells this process from all others.
+        `worker` is a name for people, `process` tells this process from all others. A job that
+        asks for what only a newer version knows stays announced: it is sent again, and that takes
+        it.
         """
         token = uuid4()
         has_limit = sa.exists().where(
@@ -97,9 +103,15 @@ class LeaseRepository:
                 jobs.c.lost_alone,
             )
         )
-        with self._engine.begin() as connection:
+        with self._engine.connect() as connection, connection.begin() as transaction:
             row = connection.execute(statement).one_or_none()
             if row is None:
+                return None
+            try:
+                request = GenerationRequest.model_validate(row.request)
+            except ValidationError:
+                transaction.rollback()
+                log.warning("job_left_to_a_newer_version", job_id=job_id)
                 return None
             lease = Lease(job_id=job_id, attempt=row.attempt, token=token)
             connection.execute(
@@ -114,7 +126,7 @@ class LeaseRepository:
         return Claim(
             lease=lease,
             tenant=row.tenant,
-            request=GenerationRequest.model_validate(row.request),
+            request=request,
             deadline_at=row.deadline_at,
             is_suspected=row.lost_leases >= SUSPECTED_AFTER,
             waited_s=max(float(row.waited_s), 0.0),

@@ -326,6 +326,16 @@ api_keys = sa.Table(
     sa.Index("ix_api_keys_tenant", "tenant", "created_at", "id"),
 )
 
+# A row while callers may change nothing, with what they are told.
+read_only = sa.Table(
+    "read_only",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True, server_default="1", autoincrement=False),
+    sa.Column("since", _TIME, nullable=False, server_default=sa.func.now()),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.CheckConstraint("id = 1", name="single"),
+)
+
 # What keys with a daily limit were granted; deleting jobs gives nothing back.
 key_usage = sa.Table(
     "key_usage",

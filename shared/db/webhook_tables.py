@@ -14,6 +14,9 @@ webhook_secrets = sa.Table(
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("secret", sa.Text, nullable=False),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.func.now()),
+    # The one before it, and until when messages are signed with that too.
+    sa.Column("former_secret", sa.Text),
+    sa.Column("former_until", _TIME),
 )
 
 # Receivers: those that jobs named, one for each tenant and URL, and those of all jobs of a tenant.

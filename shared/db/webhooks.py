@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import secrets
+from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from shared.access import OVERLAP_S
 from shared.db.webhook_tables import webhook_endpoints, webhook_secrets
 from shared.webhook import host_of
 
@@ -50,3 +52,33 @@ class WebhookSecretRepository:
             # Whoever came first has written it.
             found: str = connection.execute(find).scalar_one()
         return found
+
+    def in_use(self, tenant: str) -> list[str]:
+        """Return what a tenant's messages are signed with now, the newest first."""
+        newest = self.ensure(tenant)
+        query = sa.select(webhook_secrets.c.secret, webhook_secrets.c.former_secret).where(
+            webhook_secrets.c.tenant == tenant, webhook_secrets.c.former_until > sa.func.now()
+        )
+        with self._engine.connect() as connection:
+            both = connection.execute(query).one_or_none()
+        return [newest] if both is None else [*both]
+
+    def rotate(self, tenant: str) -> str:
+        """Give a tenant another secret; the one before it is used too for `OVERLAP_S` more.
+
+        One that is still used from the time before that is used no more.
+        """
+        secret = mint_secret()
+        known = webhook_secrets.c
+        statement = insert(webhook_secrets).values(tenant=tenant, secret=secret)
+        statement = statement.on_conflict_do_update(
+            index_elements=[known.tenant],
+            set_={
+                "secret": secret,
+                "former_secret": known.secret,
+                "former_until": sa.func.now() + timedelta(seconds=OVERLAP_S),
+            },
+        )
+        with self._engine.begin() as connection:
+            connection.execute(statement)
+        return secret

@@ -17,6 +17,7 @@ from api.main import create_app, new_batch_id, new_job_id
 from api.metrics import ApiMetrics
 from api.presets import PresetBook
 from api.rates import Rates
+from api.read_only import ReadOnlyMode
 from api.services import Services
 from api.strangers import Strangers
 from api.submission import Resolver
@@ -34,6 +35,7 @@ from shared.db.keys import KeyRepository, mint_key
 from shared.db.leases import LeaseRepository
 from shared.db.presence import WorkerRepository
 from shared.db.presets import PresetRepository
+from shared.db.read_only import ReadOnlyRepository
 from shared.db.uploads import UploadRepository
 from shared.db.webhooks import WebhookSecretRepository
 from shared.job_body import JobRenderer
@@ -118,6 +120,7 @@ def api(
         rates=rates,
         strangers=Strangers(),
         admission=Admission(jobs, max_waiting=100_000),
+        read_only=ReadOnlyMode(ReadOnlyRepository(database)),
         renderer=JobRenderer(store, LINK_TTL_S, clock),
         health=Health(jobs.ping, {}),
         hub=JobHub(),

@@ -27,7 +27,8 @@ def test_it_is_ready_when_all_stores_answer(api: Api) -> None:
     health = Health(api.services.jobs.ping, {"redis": answer_ping, "s3": answer_ping})
     answer = api.new_client(health=health).get("/readyz", headers={"Authorization": ""})
     checks = {"postgresql": "ok", "redis": "ok", "s3": "ok"}
-    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "checks": checks})
+    told = {"status": "ready", "checks": checks, "read_only": False}
+    assert (answer.status_code, answer.json()) == (200, told)
 
 
 def test_it_is_degraded_while_another_store_is_away_or_slow(api: Api) -> None:
@@ -45,7 +46,7 @@ def test_it_is_degraded_while_another_store_is_away_or_slow(api: Api) -> None:
         answer = client.get("/readyz")
         assert (answer.status_code, answer.json()) == (
             200,
-            {"status": "degraded", "checks": checks},
+            {"status": "degraded", "checks": checks, "read_only": False},
         )
     assert len(asked) == 1
     released.set()

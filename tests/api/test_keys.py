@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,8 @@ from tests.fixtures.api import Api
 #: Routes that need no key.
 OPEN = {"/livez", "/readyz", "/openapi.json", "/problems/{slug}"}
 ADMIN = KeyTerms(scopes=ALL_SCOPES)
+DAY_S = 86_400
+MINUTE = timedelta(minutes=1)
 
 
 def client_of(api: Api, key: str) -> TestClient:
@@ -27,6 +29,11 @@ def make(client: TestClient, **body: Any) -> dict[str, Any]:
     assert answer.headers["Cache-Control"] == "no-store"
     made: dict[str, Any] = answer.json()
     return made
+
+
+def lifetime_of(key: dict[str, Any]) -> timedelta:
+    ends = [datetime.fromisoformat(key[name]) for name in ("expires_at", "created_at")]
+    return ends[0] - ends[1]
 
 
 def scopes_of(route: RouteContext) -> Iterator[Scope]:
@@ -109,6 +116,42 @@ def test_a_revoked_key_is_gone_within_half_a_minute(api: Api) -> None:
     assert client.get("/v1/jobs").status_code == 401
     assert made["id"] not in admin.get("/v1/keys").text
     assert admin.delete(f"/v1/keys/{made['id']}").status_code == 404
+
+
+def test_a_key_and_its_successor_are_both_valid_for_a_day(api: Api) -> None:
+    admin = api.new_client(terms=ADMIN)
+    terms = {"scopes": ["jobs:read"], "limits": {"max_steps": 20}, "expires_in_s": 90 * DAY_S}
+    made = make(admin, **terms)
+    answer = admin.post(f"/v1/keys/{made['id']}/rotate")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
+    successor = answer.json()
+    assert [successor[name] for name in ("name", "scopes", "limits")] == [
+        made[name] for name in ("name", "scopes", "limits")
+    ]
+    listed = {key["id"]: key for key in admin.get("/v1/keys").json()["data"]}
+    assert lifetime_of(successor) == lifetime_of(made) == timedelta(days=90)
+    assert lifetime_of(listed[made["id"]]) == pytest.approx(timedelta(days=1), abs=MINUTE)
+    for key in (made, successor):
+        assert client_of(api, key["api_key"]).get("/v1/jobs").status_code == 200
+
+    with api.database.begin() as connection:
+        pass_a_day = sa.text("UPDATE api_keys SET expires_at = expires_at - interval '1 day'")
+        connection.execute(pass_a_day)
+    api.clock.now += CACHE_TTL
+    assert client_of(api, made["api_key"]).get("/v1/jobs").status_code == 401
+    assert client_of(api, successor["api_key"]).get("/v1/jobs").status_code == 200
+    # What has ended has no successor.
+    assert admin.post(f"/v1/keys/{made['id']}/rotate").status_code == 404
+
+
+def test_a_key_that_ends_sooner_ends_no_later_for_its_successor(api: Api) -> None:
+    admin = api.new_client(terms=ADMIN)
+    forever, short = make(admin), make(admin, expires_in_s=3600)
+    successors = [admin.post(f"/v1/keys/{key['id']}/rotate").json() for key in (forever, short)]
+    assert successors[0]["expires_at"] is None
+    listed = {key["id"]: key for key in admin.get("/v1/keys").json()["data"]}
+    assert listed[short["id"]]["expires_at"] == short["expires_at"]
+    assert lifetime_of(successors[1]) == timedelta(hours=1)
 
 
 def test_another_tenants_keys_do_not_exist(api: Api) -> None:

@@ -31,7 +31,7 @@ def test_operations_are_named_for_what_they_do(api: Api) -> None:
         "list_deliveries", "redeliver", "create_webhook_endpoint", "list_webhook_endpoints",
         "get_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint",
         "get_webhook_secret", "rotate_webhook_secret", "test_webhook_endpoint",
-        "list_keys", "create_key", "revoke_key",
+        "list_keys", "create_key", "rotate_key", "revoke_key",
         "check_alive", "check_ready", "explain_problem_type",
         "create_prediction", "create_model_prediction", "get_prediction", "list_predictions",
         "cancel_prediction", "follow_prediction", "get_default_secret",

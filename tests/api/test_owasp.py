@@ -46,6 +46,7 @@ NAMES = {
     "GET /v1/presets/{name}": "preset",
     "DELETE /v1/presets/{name}": "preset",
     "DELETE /v1/keys/{key_id}": "key",
+    "POST /v1/keys/{key_id}/rotate": "key",
     "GET /replicate/v1/predictions/{prediction_id}": "job",
     "POST /replicate/v1/predictions/{prediction_id}/cancel": "job",
     "GET /replicate/v1/predictions/{prediction_id}/stream": "job",

@@ -1,6 +1,7 @@
 """Each bad state is told, and nothing else is while all is well."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from dispatcher.checks import CHECKS, Verdict
 from dispatcher.situation import DatabaseState, Situation
 from shared.db.diagnosis import QueueState, Snapshot, WorkerState
+from shared.db.read_only import ReadOnlyNotice
 from shared.queue import RedisState
 
 QUEUES = ("demo.interactive", "demo.batch")
@@ -81,6 +83,10 @@ def test_nothing_is_told_while_all_is_well() -> None:
             "redis_forgets", 1, "append-only",
         ),
         (replace(HEALTHY, store_trouble="no bucket x"), "store_unreachable", 1, "no bucket x"),
+        (
+            seen(read_only=ReadOnlyNotice(datetime(2026, 1, 2, 3, 4, tzinfo=UTC), "it moves")),
+            "read_only", 1, "since 2026-01-02 03:04 UTC: it moves",
+        ),
         (seen(dispatchers=0), "dispatchers_missing", 1, "no dispatcher"),
         (seen(stale_leases=2), "stale_leases", 2, "2 running jobs"),
         (seen(dead_letters=7, dead_letter_ids=("job_7",)), "dead_letters", 7, "job_7"),

@@ -156,3 +156,32 @@ def test_an_endpoint_that_is_removed_during_an_attempt_harms_nothing(
     EndpointRepository(post.database).delete("tenant", endpoint.id)
     assert deliver(deliverer) == 0
     assert post.rows("deliveries") == []
+
+
+@pytest.mark.parametrize("check", VERIFIERS)
+def test_both_secrets_of_a_tenant_are_valid_for_a_day_after_a_rotation(
+    post: Post, receiver: Receiver, check: Callable[[str, Received], None]
+) -> None:
+    deliverer = post.make_deliverer()
+    first = post.secrets.ensure("tenant")
+    post.cancel_job(receiver.url)
+    deliver(deliverer)
+    second = post.secrets.rotate("tenant")
+    post.cancel_job(receiver.url)
+    deliver(deliverer)
+    third = post.secrets.rotate("tenant")
+    post.cancel_job(receiver.url)
+    deliver(deliverer)
+    with post.database.begin() as connection:
+        pass_a_day = "UPDATE webhook_secrets SET former_until = former_until - interval '24 hours'"
+        connection.execute(sa.text(pass_a_day))
+    post.cancel_job(receiver.url)
+    deliver(deliverer)
+    used = [{first}, {first, second}, {second, third}, {third}]
+    for message, valid in zip(receiver.received, used, strict=True):
+        for secret in (first, second, third):
+            if secret in valid:
+                check(secret, message)
+                continue
+            with pytest.raises(REFUSED):
+                check(secret, message)

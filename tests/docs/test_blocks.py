@@ -19,7 +19,7 @@ from models import CATALOG
 from shared.catalog import Catalog
 from shared.estimate import CostCell, DeviceCosts, Stage, Workload
 from shared.request import GenerationRequest
-from tests.fixtures.stack import Stack, free_port, wait_until
+from tests.fixtures.stack import JsonObject, Stack, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
@@ -76,9 +76,13 @@ class Reader:
             entries = (self.folder / ".environment").read_text().split("\0")
             self.environment = dict(entry.split("=", 1) for entry in entries if entry)
 
+    def stand_beside(self, stack: Stack) -> None:
+        """Stand where a system has been started."""
+        (self.folder / ".latentq").symlink_to(stack.data_dir)
+
     def follow(self, page: str, stack: Stack) -> None:
         """Run all that a how-to page says, beside a system that has been started."""
-        (self.folder / ".latentq").symlink_to(stack.data_dir)
+        self.stand_beside(stack)
         for block in blocks_of(HOW_TO / page):
             self.run(block)
 
@@ -325,6 +329,48 @@ def test_the_formula_for_sizes_is_that_of_estimates() -> None:
     )
 
 
+@pytest.mark.slow
+def test_the_service_is_closed_and_opened_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    close, reopen = blocks_of(OPERATIONS / "maintenance.md")
+    reader.stand_beside(stack)
+    job = stack.submit(prompt="a large red star", steps=200)
+    reader.run(close)
+    answer = wait_until(lambda: refusal_of(stack), timeout_s=10)
+    assert answer["code"] == "read_only"
+    assert "back at 14:00 UTC" in answer["detail"]
+    assert stack.http.get("/readyz").json()["read_only"] is True
+    assert [job["status"] for job in stack.wait([job["id"]])] == ["succeeded"]
+    reader.run(reopen)
+    wait_until(lambda: refusal_of(stack) is None, timeout_s=10)
+
+
+def refusal_of(stack: Stack) -> JsonObject | None:
+    answer = stack.http.post("/v1/jobs", json={"prompt": "a large red star", "steps": 1})
+    problem: JsonObject = answer.json()
+    return None if answer.status_code == 202 else problem
+
+
+@pytest.mark.slow
+def test_a_backup_is_made_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    reader.stand_beside(stack)
+    stack.wait([stack.submit(prompt="a large red star", steps=2)["id"]])
+    for block in blocks_of(OPERATIONS / "backup.md"):
+        reader.run(block)
+    for name in ("saved", "saved-exactly"):
+        summary = json.loads((reader.folder / name / "backup.json").read_text())
+        assert summary["objects"] > 0
+    wait_until(lambda: refusal_of(stack) is None, timeout_s=10)
+
+
+@pytest.mark.slow
+def test_keys_are_replaced_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    reader.stand_beside(stack)
+    for block in blocks_of(OPERATIONS / "keys.md"):
+        # The other one is run by tests/deploy/test_credentials.py.
+        if block.language == "sh":
+            reader.run(block)
+
+
 def test_no_page_has_a_block_that_nobody_runs() -> None:
     pages = (
         "add-workers.md",
@@ -350,6 +396,7 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
     run |= {OPERATIONS / page for page in ("deploy-on-kubernetes.md", "deploy-with-compose.md")}
     # By tests/e2e/test_tls.py.
     run.add(OPERATIONS / "network.md")
+    run |= {OPERATIONS / page for page in ("maintenance.md", "backup.md", "keys.md")}
     with_blocks = {page for page in PAGES if any(b.language not in DRAWN for b in blocks_of(page))}
     assert with_blocks == run
 

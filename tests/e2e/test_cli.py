@@ -318,8 +318,15 @@ def test_an_operator_lists_restricts_and_revokes_keys(
     assert key["limits"] == {"max_queued": 3}
     assert key["expires_at"] > key["created_at"]
     assert made["id"] in shell.run("keys", "ls").stdout
+    successor = shell.json("keys", "rotate", made["id"])
+    assert successor["api_key"] != made["api_key"]
+    assert [successor[name] for name in ("scopes", "limits")] == [["jobs:read"], {"max_queued": 3}]
+    secret = shell.json("keys", "rotate-webhook-secret", "third")["webhook_secret"]
+    assert secret.startswith("whsec_")
+    assert secret != made["webhook_secret"]
     assert shell.json("keys", "revoke", made["id"]) == {"revoked": made["id"]}
-    assert shell.json("keys", "ls", "--tenant", "third") == []
+    (left,) = shell.json("keys", "ls", "--tenant", "third")
+    assert left["id"] == successor["id"]
     again = shell.run("keys", "revoke", made["id"])
     assert (again.returncode, again.stderr) == (4, "latentq: there is no such key\n")
 

@@ -17,6 +17,7 @@ from shared.db.diagnosis import (
 from shared.db.jobs import JobRepository
 from shared.db.leases import LeaseRepository
 from shared.db.presence import DispatcherRepository, Pace, WorkerRepository
+from shared.db.read_only import ReadOnlyRepository
 from shared.errors import ErrorCode
 from shared.holding import Stock
 from shared.job import NewJob
@@ -61,6 +62,13 @@ def run_sql(database: sa.Engine, statement: str) -> None:
 
 def test_where_nothing_is_nothing_is_counted(diagnosis: DiagnosisRepository) -> None:
     assert diagnosis.look() == NOTHING
+
+
+def test_it_is_seen_that_nothing_may_be_changed(
+    diagnosis: DiagnosisRepository, database: sa.Engine
+) -> None:
+    notice = ReadOnlyRepository(database).turn_on("a backup")
+    assert diagnosis.look() == replace(NOTHING, read_only=notice)
 
 
 def test_jobs_that_have_not_ended_are_counted_by_queue(

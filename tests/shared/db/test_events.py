@@ -129,3 +129,12 @@ def test_a_tenant_has_one_secret_whoever_asks_first(database: sa.Engine) -> None
     assert secrets.ensure("a") == secrets.ensure("a", "whsec_Yg==") == "whsec_YQ=="
     assert secrets.ensure("b") != secrets.ensure("a")
     assert secrets.ensure("b") == secrets.ensure("b")
+
+
+def test_a_tenant_without_a_secret_gets_one_by_rotation(database: sa.Engine) -> None:
+    secrets = WebhookSecretRepository(database)
+    secret = secrets.rotate("a")
+    assert secrets.in_use("a") == [secret]
+    other = secrets.rotate("a")
+    assert secrets.in_use("a") == [other, secret]
+    assert secrets.ensure("a") == other

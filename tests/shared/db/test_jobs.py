@@ -29,6 +29,17 @@ def test_a_stored_job_reads_back_as_it_was_accepted(jobs: JobRepository, make_jo
     assert jobs.get("tenant", new.id) == stored
 
 
+def test_a_row_names_nothing_that_its_job_does_not_ask_for(
+    jobs: JobRepository, make_job: NewJobs, database: sa.Engine
+) -> None:
+    jobs.insert(make_job())
+    with database.connect() as connection:
+        request = connection.execute(sa.text("SELECT request FROM jobs")).scalar_one()
+    # So a version that does not know a name reads the jobs that do without it.
+    assert None not in request.values()
+    assert not request.keys() & {"init_image", "mask", "strength", "not_before"}
+
+
 def test_a_tenant_sees_only_its_own_jobs(jobs: JobRepository, make_job: NewJobs) -> None:
     mine, _ = jobs.insert(make_job())
     with pytest.raises(NotFound):

@@ -74,6 +74,29 @@ def test_twenty_workers_and_one_job_make_one_claim(
     assert jobs.get("tenant", job.id).attempt == 1
 
 
+def test_a_job_of_a_newer_version_stays_for_a_worker_that_can_read_it(
+    jobs: JobRepository, leases: LeaseRepository, make_job: NewJobs, database: sa.Engine
+) -> None:
+    job, _ = jobs.insert(make_job())
+
+    def run(statement: str) -> None:
+        with database.begin() as connection:
+            connection.execute(sa.text(statement))
+
+    def state() -> list[object]:
+        with database.connect() as connection:
+            (row,) = connection.execute(sa.text("SELECT * FROM jobs")).all()
+            changes = "SELECT count(*) FROM transitions WHERE to_status <> 'queued'"
+            return [*row, connection.execute(sa.text(changes)).scalar_one()]
+
+    run("""UPDATE jobs SET dispatched_at = now(), request = request || '{"color": "new"}'""")
+    before = state()
+    assert leases.claim(job.id, worker="old") is None
+    assert state() == before
+    run("UPDATE jobs SET request = request - 'color'")
+    assert claim_again(leases, job.id).lease.attempt == 1
+
+
 def test_a_job_past_its_deadline_is_not_claimed(
     jobs: JobRepository, leases: LeaseRepository, make_job: NewJobs, database: sa.Engine
 ) -> None:
