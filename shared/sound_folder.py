@@ -21,6 +21,9 @@ from shared.schedule import TrainingSchedule
 from shared.sound import SoundSpec
 from shared.vocab import Medium, PredictionType, Process
 
+#: Device options that their families have been run with.
+_OPTIONS = frozenset({"dtype"})
+
 
 def read_stable_audio(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFacts:
     """Read a StableAudioPipeline."""
@@ -49,6 +52,7 @@ def read_stable_audio(model_id: str, folder: Path, index: Mapping[str, Any]) -> 
         side=0,
         max_tokens=read_json(folder / "tokenizer" / "tokenizer_config.json")["model_max_length"],
         tokenizers=("tokenizer",),
+        device_options=_OPTIONS,
         sound=SoundSpec(
             sample_rate=rate,
             duration_s=longest,
@@ -92,6 +96,7 @@ def read_audioldm2(model_id: str, folder: Path, index: Mapping[str, Any]) -> Mod
             for name in ("tokenizer", "tokenizer_2")
         ),
         tokenizers=("tokenizer", "tokenizer_2"),
+        device_options=_OPTIONS,
         sound=SoundSpec(
             sample_rate=rate,
             duration_s=duration_s,

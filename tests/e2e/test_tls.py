@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench.cluster import Cluster, warm_up
+from bench.proxy import Proxy, ProxyLoop
 from cli.standalone.servers import Servers
 from latentq_client import Client
-from tests.chaos.proxy import Proxy, ProxyLoop
 from tests.fixtures.tls import Certificates, Secured, secured
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -98,6 +98,8 @@ def test_an_entry_says_less_of_any_and_more_where_latents_grow(tmp_path: Path) -
         (STABLE_AUDIO, {"duration_s": 48}, "duration_s 48 is not within its 0.0464399 to 47.55"),
         (STABLE_AUDIO, {"duration_s": 9, "max_duration_s": 8}, "9.0 is above max_duration_s 8.0"),
         (STABLE_AUDIO, {"max_width": 64}, "make 'audio', which has no max_width; leave it out"),
+        (STABLE_AUDIO, {"device.compile": True}, "device.compile is not served with stable_audio"),
+        (AUDIOLDM2, {"device.attention": "eager"}, "device.attention is not served with audioldm2"),
         (STABLE_AUDIO, {"medium": "image"}, "medium is 'image', but stable_audio models make"),
         (
             STABLE_AUDIO | {"scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler"}},

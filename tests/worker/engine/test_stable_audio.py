@@ -1,8 +1,6 @@
 """Stable Audio against stock diffusers: alone bit for bit, in company within rounding."""
 
-import json
 import sys
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +14,7 @@ from numpy.typing import NDArray
 from evals.stock_sound import StockSound
 from evals.tiny_sounds import write_stable_audio
 from shared.catalog import Catalog
-from shared.device_options import DeviceOptions
-from shared.errors import AdapterUnavailable, InvalidInput, ModelUnavailable, NonFinite
+from shared.errors import AdapterUnavailable, InvalidInput, NonFinite
 from shared.request import GenerationRequest
 from tests.worker.engine.conftest import PATIENCE_S, Submit, run_alone
 from worker.engine import Engine, EngineConfig, ImageOutput, JobResult, ModelCache
@@ -190,15 +187,3 @@ def test_a_prompt_that_is_too_long_is_refused(models: ModelCache) -> None:
 def test_an_adapter_is_not_passed_over(models: ModelCache) -> None:
     with pytest.raises(AdapterUnavailable, match="none is served with stable_audio models"):
         models.get("tiny").bind("unet", [ActiveAdapter("gray", 1.0, {})])
-
-
-@pytest.mark.parametrize(
-    "option", ["channels_last = true", 'attention = "eager"', "compile = true"]
-)
-def test_a_device_option_is_not_passed_over(sound_catalog: Catalog, option: str) -> None:
-    name, _, value = option.partition(" = ")
-    spec = sound_catalog.models["tiny"]
-    options = DeviceOptions.model_validate({name: json.loads(value)})
-    cache = ModelCache(Catalog("tiny", {"tiny": replace(spec, device_options=options)}), "cpu")
-    with pytest.raises(ModelUnavailable, match=f"{name} = {value} is not served"):
-        cache.load("tiny")

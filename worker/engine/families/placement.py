@@ -34,20 +34,6 @@ def choose_dtype(spec: ModelSpec, part: str) -> torch.dtype:
     return torch.float32 if is_wide else dtype
 
 
-def refuse_all_but_dtype(spec: ModelSpec) -> None:
-    """Check the options of a model whose family has been run with no other one.
-
-    Raises:
-        ModelUnavailable: It has one; says which, and what would work.
-    """
-    for name, value in spec.device_options.changed().items():
-        if name != "dtype":
-            raise ModelUnavailable(
-                f"model {spec.id}: {name} = {json.dumps(value)} is not served for {spec.family} "
-                "models; leave it out"
-            )
-
-
 class Placement:
     """What a model's options come to on a device.
 

@@ -22,7 +22,7 @@ from worker.engine.conditioning import Condition, Conditioning
 from worker.engine.families.audio_prompt import PromptTokenizer
 from worker.engine.families.part import PartLoader, touch
 from worker.engine.families.picture_codec import LATENTS
-from worker.engine.families.placement import Placement, refuse_all_but_dtype
+from worker.engine.families.placement import Placement
 from worker.engine.families.waveform import refuse_adapters, sound_of, to_sound
 from worker.engine.lora import ActiveAdapter, Attachment
 from worker.engine.samplers import load_native
@@ -56,7 +56,6 @@ class StableAudio:
         self, spec: ModelSpec, device: str, *, on_part: Callable[[str], None] = lambda _: None
     ) -> None:
         """Load a model; `on_part` hears of each network that is there."""
-        refuse_all_but_dtype(spec)
         self.spec = spec
         self._sound = sound_of(spec)
         self.device = torch.device(device)
