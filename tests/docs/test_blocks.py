@@ -1,112 +1,18 @@
 """Every code block of the documentation runs, in the order in which a reader meets it."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bench.growth import DEVICE
-from models import CATALOG
 from shared.catalog import Catalog
-from shared.estimate import CostCell, DeviceCosts, Stage, Workload
-from shared.request import GenerationRequest
-from tests.fixtures.stack import JsonObject, Stack, free_port, wait_until
+from tests.docs.reader import DRAWN, HOW_TO, OPERATIONS, PAGES, ROOT, Block, Reader, blocks_of
+from tests.fixtures.stack import Stack, free_port, wait_until
 
-ROOT = Path(__file__).parents[2]
-HOW_TO = ROOT / "docs" / "how-to"
-OPERATIONS = ROOT / "docs" / "operations"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: Languages that are drawn, not run.
-DRAWN = {"mermaid"}
 #: What a worker logs when models change places.
 MOVES = {"model_loaded", "model_evicted"}
-VENV = Path(sys.executable).parents[1]
-
-
-@dataclass(frozen=True)
-class Block:
-    page: Path
-    language: str
-    text: str
-
-    @property
-    def is_make(self) -> bool:
-        return self.text.startswith("make ")
-
-
-def blocks_of(page: Path) -> list[Block]:
-    return [Block(page, *match.groups()) for match in _BLOCK.finditer(page.read_text())]
-
-
-class Reader:
-    """Somebody who types what a page says, in a folder with nothing but the installed program."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-        (folder / ".venv").symlink_to(VENV)
-
-    def run(self, block: Block, *, timeout_s: float = 60) -> None:
-        """Run a block that ends by itself; what it exports stays for the next one."""
-        if block.language == "python":
-            command = [sys.executable, "-c", block.text]
-        else:
-            command = ["bash", "-euc", f"{block.text}\nenv -0 > .environment"]
-        ended = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert ended.returncode == 0, f"{block.text}\n{ended.stdout}\n{ended.stderr}"
-        if block.language == "sh":
-            entries = (self.folder / ".environment").read_text().split("\0")
-            self.environment = dict(entry.split("=", 1) for entry in entries if entry)
-
-    def stand_beside(self, stack: Stack) -> None:
-        """Stand where a system has been started."""
-        (self.folder / ".latentq").symlink_to(stack.data_dir)
-
-    def follow(self, page: str, stack: Stack) -> None:
-        """Run all that a how-to page says, beside a system that has been started."""
-        self.stand_beside(stack)
-        for block in blocks_of(HOW_TO / page):
-            self.run(block)
-
-    @contextmanager
-    def running(
-        self, text: str, *, stop: signal.Signals = signal.SIGINT
-    ) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run a block that goes on until it is told to stop."""
-        process = subprocess.Popen(
-            ["bash", "-euc", f"exec {text}"],
-            cwd=self.folder,
-            env=self.environment,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(stop)
-            process.wait(timeout=20)
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Reader:
-    return Reader(tmp_path)
 
 
 def test_every_make_target_in_the_docs_exists() -> None:
@@ -299,76 +205,6 @@ def test_device_options_are_set_as_the_page_says(tmp_path: Path) -> None:
         "channels_last": True,
         "attention": "eager",
     }
-
-
-@pytest.mark.slow
-def test_workers_are_counted_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    (reader.folder / ".latentq").symlink_to(stack.data_dir)
-    for block in blocks_of(OPERATIONS / "sizing.md"):
-        reader.run(block)
-
-
-def test_the_formula_for_sizes_is_that_of_estimates() -> None:
-    _, by_hand = blocks_of(OPERATIONS / "sizing.md")
-    said: dict[str, Any] = {}
-    exec(by_hand.text, said)
-    cells = [
-        CostCell("demo", "cpu", Workload(Stage.FORWARD, (1, 4, 16, 16), 77), rows, ms, 5)
-        for rows, ms in said["forward_ms"].items()
-    ]
-    decode = Workload(Stage.DECODE, (1, 4, 16, 16), 0)
-    costs = DeviceCosts([*cells, CostCell("demo", "cpu", decode, 1, said["decode_ms"], 5)])
-    request = GenerationRequest.model_validate(
-        {"prompt": "a star", "model": "demo", "sampler": "dpmpp_2m", "schedule": "native",
-         "steps": said["steps"], "guidance": 7.5, "seed": 1, "width": 64, "height": 64}
-    )  # fmt: skip
-    spec = Catalog.load(CATALOG).models["demo"]
-    assert said["job_s"] == pytest.approx(costs.predict_s(request, spec))
-    assert {rows: round(1000 * s) for rows, s in DEVICE.seconds.items() if rows != 12} == (
-        said["forward_ms"]
-    )
-
-
-@pytest.mark.slow
-def test_the_service_is_closed_and_opened_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    close, reopen = blocks_of(OPERATIONS / "maintenance.md")
-    reader.stand_beside(stack)
-    job = stack.submit(prompt="a large red star", steps=200)
-    reader.run(close)
-    answer = wait_until(lambda: refusal_of(stack), timeout_s=10)
-    assert answer["code"] == "read_only"
-    assert "back at 14:00 UTC" in answer["detail"]
-    assert stack.http.get("/readyz").json()["read_only"] is True
-    assert [job["status"] for job in stack.wait([job["id"]])] == ["succeeded"]
-    reader.run(reopen)
-    wait_until(lambda: refusal_of(stack) is None, timeout_s=10)
-
-
-def refusal_of(stack: Stack) -> JsonObject | None:
-    answer = stack.http.post("/v1/jobs", json={"prompt": "a large red star", "steps": 1})
-    problem: JsonObject = answer.json()
-    return None if answer.status_code == 202 else problem
-
-
-@pytest.mark.slow
-def test_a_backup_is_made_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    reader.stand_beside(stack)
-    stack.wait([stack.submit(prompt="a large red star", steps=2)["id"]])
-    for block in blocks_of(OPERATIONS / "backup.md"):
-        reader.run(block)
-    for name in ("saved", "saved-exactly"):
-        summary = json.loads((reader.folder / name / "backup.json").read_text())
-        assert summary["objects"] > 0
-    wait_until(lambda: refusal_of(stack) is None, timeout_s=10)
-
-
-@pytest.mark.slow
-def test_keys_are_replaced_as_the_page_says(reader: Reader, stack: Stack) -> None:
-    reader.stand_beside(stack)
-    for block in blocks_of(OPERATIONS / "keys.md"):
-        # The other one is run by tests/deploy/test_credentials.py.
-        if block.language == "sh":
-            reader.run(block)
 
 
 def test_no_page_has_a_block_that_nobody_runs() -> None:
