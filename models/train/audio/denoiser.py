@@ -76,7 +76,16 @@ class Denoiser:
     @property
     def modules(self) -> dict[str, nn.Module]:
         """All of them by name, for checkpoints."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            "transformer": self.transformer,
+            "projection": self.projection,
+            # The model's other name for the same embedding would be stored twice, which is refused.
+            "text_encoder": self.text_encoder.encoder,
+            "ema_transformer": self.ema_transformer,
+            "ema_projection": self.ema_projection,
+            "ema_text_encoder": self.ema_text_encoder.encoder,
+            "timeline_head": self.timeline_head,
+        }
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer changes."""

@@ -86,6 +86,22 @@ def test_nothing_told_is_what_the_stock_pipeline_compares_with(tmp_path: Path) -
     assert torch.equal(dropped.seconds, told.seconds)
 
 
+def test_a_checkpoint_of_all_networks_brings_them_back(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(tmp_path)
+    denoiser, other = make_denoiser(tokenizer, seed=1), make_denoiser(tokenizer, seed=2)
+    checkpoint.save(tmp_path / "denoiser.safetensors", 5, denoiser.modules)
+    assert checkpoint.load(tmp_path / "denoiser.safetensors", other.modules) == 5
+    tokens = tokenizer("two low clicks", return_tensors="pt").input_ids
+    with torch.no_grad():
+        for mine, theirs in (
+            (denoiser.text_encoder, other.text_encoder),
+            (denoiser.ema_text_encoder, other.ema_text_encoder),
+        ):
+            assert torch.equal(mine(tokens)[0], theirs(tokens)[0])
+    for mine, theirs in zip(denoiser.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_training_learns_stops_and_goes_on(tmp_path: Path) -> None:
