@@ -1,13 +1,22 @@
 """Jobs that make sounds: what they may ask for, what they get by default, what is refused."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 from api.tokens import TokenCounter
+from cli.standalone.servers import Servers
+from latentq_client import Client
 from shared.access import KeyLimits, KeyTerms
 from shared.catalog import Catalog
 from tests.fixtures.api import Api
+from tests.fixtures.served import Live
+from tests.worker.conftest import Bench
+from worker.engine import ModelCache
 
 
 @pytest.fixture(scope="session")
@@ -151,3 +160,39 @@ def test_a_preset_of_ones_own_may_settle_a_duration(api: Api) -> None:
         0.5,
         "flac",
     )
+
+
+@pytest.fixture
+def bench(
+    live: Live, servers: Servers, catalog: Catalog, sound_catalog_file: Path
+) -> Iterator[Bench]:
+    """A worker's inside beside the served API."""
+    models = ModelCache(catalog, "cpu")
+    models.load("tiny")
+    bench = Bench(live.api.database, servers, models, catalog=sound_catalog_file)
+    bench.start()
+    yield bench
+    bench.stop()
+
+
+@pytest.mark.parametrize("output_format", ["wav", "flac"])
+def test_a_job_over_http_makes_a_file_that_a_library_reads(
+    live: Live, bench: Bench, tmp_path: Path, output_format: str
+) -> None:
+    with Client(live.url, live.key) as client:
+        job = client.submit(
+            "two low clicks", model="tiny", duration_s=0.5, output_format=output_format
+        )
+        bench.task.run(job.id)
+        job.refresh()
+        assert job.status == "succeeded", job.error
+        (saved,) = job.save(tmp_path)
+        (made,) = job.artifacts
+        look = client.download(made, thumbnail=True)
+    assert saved.name == f"{job.id}-0.{output_format}"
+    with soundfile.SoundFile(saved) as opened:
+        assert opened.format == output_format.upper()
+        assert (opened.frames, opened.samplerate) == (2_000, made.sample_rate)
+        assert json.loads(opened.comment)["request"]["prompt"] == "two low clicks"
+    assert (made.is_sound, made.duration_s, made.width) == (True, 0.5, None)
+    assert look[8:12] == b"WEBP"
