@@ -59,6 +59,8 @@ class _Averages:
         self._curve: Curve | None = None
         self._forwards = 0
         self._tries = 0
+        #: The most rows that came with a table, if throughput rose as far as that.
+        self._rises_to: int | None = None
         #: What the row cap was last, without trying.
         self._knee = 1
 
@@ -79,11 +81,14 @@ class _Averages:
     def put(self, rows: int, ms: float, samples: int) -> None:
         self._by_rows[rows] = _Average(max(ms, MIN_MS), max(samples, MEDIAN_OF), self._forwards)
         self._curve = None
-        # One point alone says nothing about what more rows gain.
-        self._tries = TRIES if len(self._by_rows) > 1 else 0
+        most = max(self._by_rows)
+        # Where throughput still rises, measurements say nothing about what more rows gain.
+        self._rises_to = most if self.curve.knee(most) == most else None
+        self._tries = TRIES if self._rises_to is None else 0
 
-    @property
-    def is_trying(self) -> bool:
+    def is_trying(self, max_rows: int) -> bool:
+        if self._rises_to is not None and 1 < self._rises_to >= max_rows:
+            self._rises_to, self._tries = None, TRIES  # more there cannot be
         return self._tries < TRIES
 
     @property
@@ -147,7 +152,7 @@ class CostModel:
             if averages is None:
                 return max_rows
             knee = averages.knee(max_rows)
-            if averages.is_trying:
+            if averages.is_trying(max_rows):
                 return max_rows
             return cap_rows(knee, job_rows=job_rows, max_rows=max_rows)
 
@@ -155,6 +160,6 @@ class CostModel:
         """Tell whether jobs of some rows get through faster together than one after the other."""
         with self._lock:
             averages = self._averages.get(key)
-            if averages is None or averages.is_trying:
+            if averages is None or averages.is_trying(max_rows):
                 return True
             return averages.curve.gains_from_batching(job_rows=job_rows, max_rows=max_rows)

@@ -74,11 +74,14 @@ def confirm(
 ) -> Generator[None, None, bool]:
     """Tell whether a model's forwards still cost what is known of them, by a shorter probe.
 
-    It tries the fewest and the most of the probe's row counts. What it cannot compare it does not
-    confirm, and one that contradicts what is known is enough: the device or the model is another.
+    It tries the fewest and the most of the probe's row counts that are known. What it cannot
+    compare it does not confirm, and one that contradicts what is known is enough: the device or
+    the model is another.
     """
     table = {(cost.key, cost.rows): cost.ms for cost in known}
-    most = max(rows for rows in ROWS if rows <= family.spec.max_rows)
+    # A large model may never have been run with more.
+    seen = {rows for _, rows in table if rows in ROWS and rows <= family.spec.max_rows}
+    most = max(seen, default=ROWS[0])
     measured = yield from probe(family, clock=clock, row_counts=sorted({ROWS[0], most}))
     return bool(measured) and all(
         table.get((cost.key, cost.rows), math.inf) / CONTRADICTION_RATIO

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.curve import KNEE_SHARE
+from shared.curve import KNEE_SHARE, Curve
 from worker.engine.cost import STALE_AFTER, TRIES, Cost, CostModel
 
 times = st.floats(0.1, 1e4)
@@ -85,7 +85,13 @@ def test_the_cap_is_the_fewest_rows_that_are_nearly_best(
     costs = known(table | {1: 1.0})
     cap = costs.row_cap("a", job_rows=job_rows, max_rows=max_rows)
     assert 1 <= cap <= max_rows
-    if len(table | {1: 1.0}) == 1:
+    table |= {1: 1.0}
+    most = max(table)
+    curve = Curve({rows: (ms, 5) for rows, ms in table.items()})
+    if most < max_rows and curve.knee(most) == most:
+        assert cap == max_rows  # what rises to the end of a table is tried beyond it
+        return
+    if most == 1:
         return  # one point says nothing yet
 
     def throughput(rows: int) -> float:
@@ -144,6 +150,17 @@ def test_a_curve_that_a_busy_device_spoiled_is_tried_again() -> None:
         costs.observe("a", rows, 100.0 + rows)
     assert costs.gains_from_batching("a", job_rows=2, max_rows=16)
     assert costs.row_cap("a", job_rows=2, max_rows=16) == 16
+
+
+def test_a_table_that_ends_too_early_is_not_believed_to_be_the_end() -> None:
+    """A probe of a large model runs out of patience after a few rows."""
+    costs = known({rows: 180.0 + 60.0 * rows for rows in (1, 2, 4)})
+    for _ in range(TRIES):
+        assert costs.row_cap("a", job_rows=2, max_rows=16) == 16
+        costs.observe("a", 16, 180.0 + 60.0 * 16 if _ else 9000.0)  # the first sets up
+    assert costs.row_cap("a", job_rows=2, max_rows=16) == 16
+    flat = known({1: 300.0, 2: 590.0, 4: 1180.0})
+    assert flat.row_cap("a", job_rows=2, max_rows=16) == 2
 
 
 def test_what_one_model_knows_another_can_start_from() -> None:

@@ -98,15 +98,18 @@ def test_what_is_known_holds_if_a_few_forwards_agree(
 
 
 @torch.inference_mode()
-def test_one_end_that_disagrees_or_is_unknown_is_enough(models: ModelCache) -> None:
+def test_one_end_that_disagrees_is_enough_and_what_was_never_run_is_not_asked_for(
+    models: ModelCache,
+) -> None:
     costs = known()
     most = max(cost.rows for cost in costs)
     slower = [Cost(c.key, c.rows, c.ms * (2 if c.rows == most else 1), 50) for c in costs]
     shorter = [cost for cost in costs if cost.rows != most]
-    for table in (slower, shorter):
+    fewest = [cost for cost in costs if cost.rows == most]
+    for table, holds in ((slower, False), (fewest, False), (shorter, True)):
         clock = ticking(TICK_S)
         steps = confirm(models.get("demo"), table, clock=lambda: next(clock))  # noqa: B023
-        assert not run_through(steps)
+        assert run_through(steps) is holds
 
 
 def test_a_second_start_takes_over_what_holds_and_probes_what_does_not(models: ModelCache) -> None:
