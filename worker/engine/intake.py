@@ -16,6 +16,7 @@ from worker.company import Company
 from worker.engine.conditioning import Condition, Conditioning, shapes_of
 from worker.engine.families.family import Family
 from worker.engine.families.picture_codec import LatentDistribution, PictureCodec
+from worker.engine.families.pipeline import AnyPipeline
 from worker.engine.fault import call_with_room, is_out_of_memory, release_memory
 from worker.engine.fitting import advise_size
 from worker.engine.forward_process import KnownRegion, noise_to
@@ -128,7 +129,11 @@ class Intake:
             request.steps,
             **family.schedule_arguments(request),
         )
-        if encoded.image is None:
+        call = None
+        if isinstance(family, AnyPipeline):
+            ticket, call = family.begin(request, request.seeds[index])
+            start = _Start(ticket)
+        elif encoded.image is None:
             noise = family.latents(request, generator)
             start = _Start(scale_noise(scheduler, noise))
         else:
@@ -156,6 +161,7 @@ class Intake:
             first=request.first_iteration,
             known=start.known,
             adapters=encoded.adapters,
+            call=call,
         )
 
     def _encode(

@@ -75,6 +75,9 @@ class Roster:
             if self._runs.get(run.job_id) is run:
                 del self._runs[run.job_id]
             let_go(run.model)
+            for trajectory in run.trajectories:
+                if trajectory.call is not None:
+                    trajectory.call.abandon()
             if run.future.done():
                 return
             if isinstance(outcome, JobResult):

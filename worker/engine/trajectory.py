@@ -9,6 +9,7 @@ from torch import Tensor
 
 from shared.errors import JobError, NonFinite
 from worker.engine.conditioning import Conditioning, Shapes, count_tokens
+from worker.engine.families.pipeline_call import PipelineCall
 from worker.engine.fault import as_job_error
 from worker.engine.forward_process import KnownRegion
 from worker.engine.lora import NOTHING, Attachment
@@ -82,6 +83,8 @@ class Trajectory:
     known: KnownRegion | None = None
     #: What adapters add to the denoiser; all rows of a key have the same.
     adapters: Attachment = NOTHING
+    #: What runs it, where that is a pipeline's own call.
+    call: PipelineCall[Any] | None = None
     #: Forwards done.
     iteration: int = 0
     #: Sum over its iterations of the rows of jobs in its forward.

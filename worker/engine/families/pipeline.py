@@ -90,7 +90,9 @@ class AnyPipeline:
             "guidance_rescale": 0.0,
         }
         self._tickets = itertools.count(1)
-        self._calls: dict[int, PipelineCall[NDArray[np.uint8]]] = {}
+        # Whose job has one holds it.
+        self._calls: weakref.WeakValueDictionary[int, PipelineCall[NDArray[np.uint8]]]
+        self._calls = weakref.WeakValueDictionary()
         for part in spec.parts:
             on_part(part)
 
@@ -138,15 +140,16 @@ class AnyPipeline:
         """Say nothing more."""
         return {}
 
-    def latents(self, request: GenerationRequest, generator: torch.Generator) -> Tensor:
-        """Prepare a call, and return what names it; it ends at the latest with the generator."""
+    def latents(self, request: GenerationRequest, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Return what names no call yet: `begin` does."""
+        return self._name(0, *request.size)
+
+    def begin(self, request: GenerationRequest, seed: int) -> "tuple[Tensor, PipelineCall[Any]]":
+        """Prepare a call for one output; returns what names it as well, as long as it is held."""
         ticket = next(self._tickets)
-        self._calls[ticket] = PipelineCall(
-            functools.partial(self._run, request, generator.initial_seed())
-        )
-        # Whatever becomes of a job, its trajectory goes, and its generator with it.
-        weakref.finalize(generator, self._forget, ticket)
-        return self._name(ticket, *request.size)
+        call = PipelineCall(functools.partial(self._run, request, seed))
+        self._calls[ticket] = call
+        return self._name(ticket, *request.size), call
 
     def example(self) -> tuple[Tensor, Conditioning]:
         """Name no call: what a step costs shows at work."""
@@ -164,10 +167,7 @@ class AnyPipeline:
 
     def decode(self, latents: Tensor, *, tiles: int = 1) -> NDArray[np.uint8]:  # noqa: ARG002
         """Have a call come to its end; returns its pixels [H, W, 3]."""
-        ticket = int(latents[0, 0, 0, 0])
-        pixels = self._calls[ticket].finish()
-        self._forget(ticket)
-        return pixels
+        return self._calls[int(latents[0, 0, 0, 0])].finish()
 
     def _name(self, ticket: int, width: int, height: int) -> Tensor:
         # Of the size of real latents, which is what a step costs by.
@@ -185,11 +185,6 @@ class AnyPipeline:
             "guidance_scale": request.guidance,
             "guidance_rescale": request.guidance_rescale,
         }
-
-    def _forget(self, ticket: int) -> None:
-        call = self._calls.pop(ticket, None)
-        if call is not None:
-            call.abandon()
 
     def _run(
         self, request: GenerationRequest, seed: int, pause: Callable[[], None]
