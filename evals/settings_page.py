@@ -14,6 +14,7 @@ from evals.report import Table, render_page
 from shared.environment import PREFIX, Settings
 from shared.settings import (
     ApiSettings,
+    BackupSettings,
     CatalogSettings,
     ClientSettings,
     CrashSettings,
@@ -48,6 +49,7 @@ READERS: dict[str, type[Settings]] = {
     "dispatcher": DispatcherSettings,
     "migrate": DatabaseSettings,
     "doctor": DoctorSettings,
+    "backup": BackupSettings,
     "callers": ClientSettings,
 }
 #: Where each variable stands on the page.
@@ -66,8 +68,9 @@ GROUPS: dict[str, type[Settings]] = {
     "Tests of this project": CrashSettings,
 }
 FOOTNOTE = """
-`migrate` stands for `latentq migrate`, `keys`, `top` and `alive`, which ask PostgreSQL alone, `doctor`
-for `latentq doctor`, and `callers` for the commands that talk to the API.
+`migrate` stands for `latentq migrate`, `keys`, `top`, `read-only` and `alive`, which ask PostgreSQL alone,
+`doctor` for `latentq doctor`, `backup` for `latentq backup` and `restore`, and `callers` for the commands
+that talk to the API.
 
 ## Of the libraries
 

@@ -8,6 +8,7 @@ from cli.bucket_copy import Copied, load_bucket, place_of, save_bucket
 from cli.standalone.servers import Servers
 from shared.errors import ConfigurationError, StorageUnavailable
 from shared.storage import ObjectStore
+from shared.store_address import StoreAddress
 
 FILES = {
     "results/job_1/1-a/0.png": b"picture",
@@ -27,12 +28,9 @@ def store_of(servers: Servers, bucket: str) -> ObjectStore:
     )
     client.create_bucket(Bucket=bucket)
     return ObjectStore(
-        endpoint=servers.s3_endpoint,
-        public_endpoint=None,
-        region="us-east-1",
-        bucket=bucket,
-        access_key=keys[0],
-        secret_key=keys[1],
+        StoreAddress(
+            endpoint=servers.s3_endpoint, bucket=bucket, access_key=keys[0], secret_key=keys[1]
+        )
     )
 
 

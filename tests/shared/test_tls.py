@@ -177,6 +177,6 @@ def test_clients_show_certificates_of_their_own(
     shown = {"ssl_certfile": certificates.certificate, "ssl_keyfile": certificates.key}
     queue = JobQueue(by_mutual_tls.redis_url(**trust, **shown))
     queue.ping()
-    queue.announce(QUEUE, "job_1", {})
+    queue.announce("tls.batch", "job_1", {})
     with pytest.raises(ServiceUnavailable):
         JobQueue(by_mutual_tls.redis_url(**trust)).ping()
