@@ -179,11 +179,8 @@ def _train(folder: Path, model: Path, distillation: Distillation, rank: Rank) ->
         captions, latents = pool.sample(rng, count)
         words = _encode(parts, [caption.text for caption in captions])
         loss = compare_ends(networks, trajectories, latents, words, nothing, generator)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        rank.average_gradients(networks.student.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(networks.student.parameters(), CLIP_NORM)
-        optimizer.step()
+        parameters = list(networks.student.parameters())
+        norm = rank.descend(loss, parameters, optimizer, clip_norm=CLIP_NORM)
         networks.average(distillation.ema_decay)
         if rank.is_first:
             values = {"loss": loss.item(), "gradient": norm.item()}

@@ -276,11 +276,7 @@ def _train(
         layouts = torch.stack([map_layout(caption.scene) for caption in captions])
         samples = _Samples(latents, layouts, tokens)
         losses = _losses(denoiser, noising, stage, samples, generator)
-        optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        rank.average_gradients(denoiser.parameters())
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), CLIP_NORM)
-        optimizer.step()
+        rank.descend(losses["loss"], denoiser.parameters(), optimizer, clip_norm=CLIP_NORM)
         denoiser.average(min(training.ema_decay, step / (step + 10)))
         if rank.is_first:
             values = {name: value.item() for name, value in losses.items()}

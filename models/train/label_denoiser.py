@@ -178,11 +178,7 @@ def _train(folder: Path, vae: Vae, training: LabelTraining, rank: Rank) -> None:
         pool.refresh(rng, max(fresh, 1), two_objects=stage.two_objects)
         samples = _draw_samples(pool, rng, training.batch_size)
         losses = _losses(denoiser, noising, stage, samples, generator)
-        optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        rank.average_gradients(denoiser.parameters())
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), CLIP_NORM)
-        optimizer.step()
+        rank.descend(losses["loss"], denoiser.parameters(), optimizer, clip_norm=CLIP_NORM)
         denoiser.average(min(training.ema_decay, step / (step + 10)))
         if rank.is_first:
             values = {name: value.item() for name, value in losses.items()}

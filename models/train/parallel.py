@@ -2,13 +2,13 @@
 
 import signal
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 
@@ -23,6 +23,25 @@ class Rank:
     def is_first(self) -> bool:
         """Whether this process writes what is written once."""
         return self.index == 0
+
+    def descend(
+        self,
+        loss: Tensor,
+        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float,
+    ) -> Tensor:
+        """Take one step down a loss, with gradients averaged over the processes and clipped.
+
+        Returns their norm before it was clipped, [].
+        """
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.average_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
+        optimizer.step()
+        return norm
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace all gradients by their mean over the processes."""

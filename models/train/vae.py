@@ -107,11 +107,7 @@ def _train(folder: Path, training: VaeTraining, rank: Rank) -> None:
             group["lr"] = training.learning_rate * _rate(step, training)
         images = _draw_batch(training, step, rank)
         losses = _losses(vae, images, step, rank)
-        optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        rank.average_gradients(vae.parameters())
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), CLIP_NORM)
-        optimizer.step()
+        rank.descend(losses["loss"], list(vae.parameters()), optimizer, clip_norm=CLIP_NORM)
         if rank.is_first:
             values = {name: value.item() for name, value in losses.items()}
             journal.note(step, values, samples=len(images) * rank.count)

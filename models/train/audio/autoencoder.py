@@ -105,11 +105,7 @@ def _train(folder: Path, training: AutoencoderTraining, rank: Rank) -> None:
         losses = _losses(samples, decoded, means)
         losses["labels"] = modules["labels"].loss(means.transpose(1, 2), timelines)
         losses["loss"] = losses["loss"] + LABEL_WEIGHT * losses["labels"]
-        optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        rank.average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
-        optimizer.step()
+        rank.descend(losses["loss"], parameters, optimizer, clip_norm=CLIP_NORM)
         if rank.is_first:
             values = {name: value.item() for name, value in losses.items()}
             journal.note(step, values, samples=training.batch_size * rank.count)

@@ -204,11 +204,7 @@ def _train(folder: Path, tokenizer: T5Tokenizer, training: DenoiserTraining, ran
             pool.refresh(rng, fresh, two_phrases=training.two_phrases)
         samples = _draw_samples(pool, rng, training.batch_size)
         losses = _losses(denoiser, tokenizer, samples, generator)
-        optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        rank.average_gradients(denoiser.parameters())
-        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), CLIP_NORM)
-        optimizer.step()
+        rank.descend(losses["loss"], denoiser.parameters(), optimizer, clip_norm=CLIP_NORM)
         denoiser.average(min(training.ema_decay, step / (step + 10)))
         if rank.is_first:
             values = {name: value.item() for name, value in losses.items()}

@@ -159,14 +159,8 @@ class Flux:
         )
 
     def _noise(self, width: int, height: int, generator: torch.Generator) -> Tensor:
-        factor = self.spec.latent_factor
-        return draw_noise(
-            self._channels,
-            width=width // factor,
-            height=height // factor,
-            generator=generator,
-            device=self.device,
-        )
+        channels = self._channels
+        return draw_noise(self.spec, channels, (width, height), generator, self.device)
 
 
 def _pack(latents: Tensor) -> Tensor:

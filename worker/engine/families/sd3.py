@@ -27,6 +27,7 @@ from worker.engine.families.part import PartLoader, touch
 from worker.engine.families.picture_codec import LATENTS, PictureCodec
 from worker.engine.families.placement import Placement
 from worker.engine.families.prompt_reader import PromptReader
+from worker.engine.families.told_guidance import name_conditions
 from worker.engine.lora import NOTHING, ActiveAdapter, Attachment
 from worker.engine.samplers import load_native
 
@@ -94,8 +95,7 @@ class StableDiffusion3:
 
     def conditions(self, request: GenerationRequest) -> tuple[Condition, ...]:
         """Say what each row shows: negative prompt and prompt, or the prompt alone."""
-        shown: tuple[Condition, ...] = (request.prompt,)
-        return (request.negative_prompt, *shown) if request.is_guided else shown
+        return name_conditions(request, self.spec.guidance)
 
     def encode(self, condition: Condition) -> Conditioning:
         """Encode one prompt alone, to [1, T, D] and [1, P].
@@ -171,11 +171,5 @@ class StableDiffusion3:
         return words.to(self._placement.dtype)
 
     def _noise(self, width: int, height: int, generator: torch.Generator) -> Tensor:
-        factor = self.spec.latent_factor
-        return draw_noise(
-            self._transformer.config.in_channels,
-            width=width // factor,
-            height=height // factor,
-            generator=generator,
-            device=self.device,
-        )
+        channels = self._transformer.config.in_channels
+        return draw_noise(self.spec, channels, (width, height), generator, self.device)

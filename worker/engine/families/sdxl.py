@@ -25,7 +25,11 @@ from worker.engine.families.part import PartLoader, touch
 from worker.engine.families.picture_codec import LATENTS, PictureCodec
 from worker.engine.families.placement import Placement
 from worker.engine.families.prompt_reader import PromptReader
-from worker.engine.families.told_guidance import ToldPrompt, embed_guidance
+from worker.engine.families.told_guidance import (
+    ToldPrompt,
+    embed_guidance,
+    name_conditions,
+)
 from worker.engine.lora import (
     DENOISER,
     NOTHING,
@@ -94,10 +98,7 @@ class StableDiffusionXL:
 
     def conditions(self, request: GenerationRequest) -> tuple[Condition, ...]:
         """Say what each row shows: negative prompt and prompt, or the prompt alone."""
-        if self.spec.guidance is GuidanceForm.TOLD:
-            return (ToldPrompt(str(request.prompt), request.guidance),)
-        shown: tuple[Condition, ...] = (request.prompt,)
-        return (request.negative_prompt, *shown) if request.is_guided else shown
+        return name_conditions(request, self.spec.guidance)
 
     def encode(self, condition: Condition) -> Conditioning:
         """Encode one prompt alone: to [1, T, D] by both encoders, to [1, P] by the second.
@@ -177,11 +178,5 @@ class StableDiffusionXL:
         return {"encoder_hidden_states": embeds.to(dtype), "text_embeds": gist.to(dtype)}
 
     def _noise(self, width: int, height: int, generator: torch.Generator) -> Tensor:
-        factor = self.spec.latent_factor
-        return draw_noise(
-            self._unet.config.in_channels,
-            width=width // factor,
-            height=height // factor,
-            generator=generator,
-            device=self.device,
-        )
+        channels = self._unet.config.in_channels
+        return draw_noise(self.spec, channels, (width, height), generator, self.device)

@@ -26,7 +26,11 @@ from worker.engine.families.part import PartLoader, touch
 from worker.engine.families.picture_codec import LATENTS, PictureCodec
 from worker.engine.families.placement import Placement
 from worker.engine.families.prompt_reader import PromptReader
-from worker.engine.families.told_guidance import ToldPrompt, embed_guidance
+from worker.engine.families.told_guidance import (
+    ToldPrompt,
+    embed_guidance,
+    name_conditions,
+)
 from worker.engine.lora import (
     DENOISER,
     NOTHING,
@@ -89,10 +93,7 @@ class StableDiffusion:
 
     def conditions(self, request: GenerationRequest) -> tuple[Condition, ...]:
         """Say what each row shows: negative prompt and prompt, or the prompt alone."""
-        if self.spec.guidance is GuidanceForm.TOLD:
-            return (ToldPrompt(str(request.prompt), request.guidance),)
-        shown: tuple[Condition, ...] = (request.prompt,)
-        return (request.negative_prompt, *shown) if request.is_guided else shown
+        return name_conditions(request, self.spec.guidance)
 
     def encode(self, condition: Condition) -> Conditioning:
         """Encode one prompt alone, to [1, T, D].
@@ -124,14 +125,8 @@ class StableDiffusion:
         return self._noise(self.spec.width, self.spec.height, generator), self.encode(condition)
 
     def _noise(self, width: int, height: int, generator: torch.Generator) -> Tensor:
-        factor = self.spec.latent_factor
-        return draw_noise(
-            self._unet.config.in_channels,
-            width=width // factor,
-            height=height // factor,
-            generator=generator,
-            device=self.device,
-        )
+        channels = self._unet.config.in_channels
+        return draw_noise(self.spec, channels, (width, height), generator, self.device)
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the denoiser on rows at timesteps of their own.

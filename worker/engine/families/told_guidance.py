@@ -5,12 +5,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from shared.request import GenerationRequest
+from shared.vocab import GuidanceForm
+from worker.engine.conditioning import Condition
+
 
 class ToldPrompt(NamedTuple):
     """A prompt, and the guidance that the denoiser is told beside it."""
 
     prompt: str
     guidance: float
+
+
+def name_conditions(request: GenerationRequest, form: GuidanceForm) -> tuple[Condition, ...]:
+    """Say what each row of a request shows: negative prompt and prompt, or the prompt alone."""
+    if form is GuidanceForm.TOLD:
+        return (ToldPrompt(str(request.prompt), request.guidance),)
+    shown: tuple[Condition, ...] = (request.prompt,)
+    return (request.negative_prompt, *shown) if request.is_guided else shown
 
 
 def embed_guidance(guidance: float, width: int) -> Tensor:
