@@ -115,6 +115,18 @@ def check_process(
         )
 
 
+def read_diffusion(model_id: str, pipeline: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the facts that follow from the scheduler of a diffusion model, and of no other."""
+    check_process(model_id, pipeline, scheduler)
+    return {
+        "process": Process.DIFFUSION,
+        "prediction_type": PredictionType(scheduler["prediction_type"]),
+        "training": read_training(model_id, scheduler),
+        "is_distilled": scheduler["_class_name"] in CONSISTENCY_SCHEDULERS,
+        "teacher_steps": scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
+    }
+
+
 def read_training(model_id: str, scheduler: Mapping[str, Any]) -> TrainingSchedule:
     """Read the training schedule of a diffusion model, from its scheduler's config."""
     is_zero_snr = bool(scheduler.get("rescale_betas_zero_snr"))

@@ -15,6 +15,7 @@ from shared.model_facts import (
     check_channels,
     check_process,
     latent_factor_of,
+    read_diffusion,
     read_guidance,
     read_json,
     read_training,
@@ -66,18 +67,13 @@ def _read_stable_diffusion(model_id: str, folder: Path, index: Mapping[str, Any]
     vae = read_json(folder / "vae" / "config.json")
     unet = read_json(folder / "unet" / "config.json")
     check_channels(model_id, taken=unet["in_channels"], vae=vae)
-    check_process(model_id, index["_class_name"], scheduler)
     text_encoder = read_json(folder / "text_encoder" / "config.json")
     factor = latent_factor_of(vae)
     return ModelFacts(
         pipeline=index["_class_name"],
         family="stable_diffusion",
         medium=Medium.IMAGE,
-        process=Process.DIFFUSION,
-        prediction_type=PredictionType(scheduler["prediction_type"]),
-        training=read_training(model_id, scheduler),
-        is_distilled=scheduler["_class_name"] in CONSISTENCY_SCHEDULERS,
-        teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
+        **read_diffusion(model_id, index["_class_name"], scheduler),
         latent_factor=factor,
         side=unet["sample_size"] * factor,
         max_tokens=text_encoder["max_position_embeddings"],
@@ -168,17 +164,12 @@ def _read_dit(model_id: str, folder: Path, index: Mapping[str, Any]) -> ModelFac
     vae = read_json(folder / "vae" / "config.json")
     transformer = read_json(folder / "transformer" / "config.json")
     check_channels(model_id, taken=transformer["in_channels"], vae=vae)
-    check_process(model_id, index["_class_name"], scheduler)
     factor = latent_factor_of(vae)
     return ModelFacts(
         pipeline=index["_class_name"],
         family="dit",
         medium=Medium.IMAGE,
-        process=Process.DIFFUSION,
-        prediction_type=PredictionType(scheduler["prediction_type"]),
-        training=read_training(model_id, scheduler),
-        is_distilled=scheduler["_class_name"] in CONSISTENCY_SCHEDULERS,
-        teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
+        **read_diffusion(model_id, index["_class_name"], scheduler),
         latent_factor=factor,
         side=transformer["sample_size"] * factor,
         labels=_read_labels(model_id, index),

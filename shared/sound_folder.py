@@ -7,15 +7,13 @@ from typing import Any
 
 from shared.errors import ConfigurationError
 from shared.model_facts import (
-    CONSISTENCY_SCHEDULERS,
     DEFAULT_TEACHER_STEPS,
     PROCESSES,
     ModelFacts,
     check_channels,
-    check_process,
     latent_factor_of,
+    read_diffusion,
     read_json,
-    read_training,
 )
 from shared.schedule import TrainingSchedule
 from shared.sound import SoundSpec
@@ -71,7 +69,6 @@ def read_audioldm2(model_id: str, folder: Path, index: Mapping[str, Any]) -> Mod
     unet = read_json(folder / "unet" / "config.json")
     vocoder = read_json(folder / "vocoder" / "config.json")
     check_channels(model_id, taken=unet["in_channels"], vae=vae)
-    check_process(model_id, index["_class_name"], scheduler)
     if index["text_encoder_2"][1] != "T5EncoderModel":
         raise ConfigurationError(
             f"model {model_id}: a {index['_class_name']} that reads a transcription aloud "
@@ -84,11 +81,7 @@ def read_audioldm2(model_id: str, folder: Path, index: Mapping[str, Any]) -> Mod
         pipeline=index["_class_name"],
         family="audioldm2",
         medium=Medium.AUDIO,
-        process=Process.DIFFUSION,
-        prediction_type=PredictionType(scheduler["prediction_type"]),
-        training=read_training(model_id, scheduler),
-        is_distilled=scheduler["_class_name"] in CONSISTENCY_SCHEDULERS,
-        teacher_steps=scheduler.get("original_inference_steps", DEFAULT_TEACHER_STEPS),
+        **read_diffusion(model_id, index["_class_name"], scheduler),
         latent_factor=hop,
         side=0,
         max_tokens=min(

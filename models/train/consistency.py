@@ -20,9 +20,10 @@ from torch import Tensor
 
 from models.preview_map import FILE_NAME
 from models.train import checkpoint
-from models.train.denoiser import CLIP_NORM, FRESH_ONE_IN, TRAINING_SCHEDULE, Scheduler
+from models.train.denoiser import CLIP_NORM, FRESH_ONE_IN, TRAINING_SCHEDULE
 from models.train.export import write_pipeline
 from models.train.journal import Journal, plot
+from models.train.noised import Scheduler
 from models.train.parallel import Rank, run_parallel
 from models.train.parts import DEMO, Parts, load_parts
 from models.train.pool import LatentPool

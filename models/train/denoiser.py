@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from models.train import checkpoint
 from models.train.journal import Journal
 from models.train.layout import LayoutHead, map_layout
+from models.train.noised import Scheduler, add_noise
 from models.train.parallel import Rank, run_parallel
 from models.train.pool import LatentPool
 from models.train.precision import autocast, use_plain_attention
@@ -33,17 +34,10 @@ TRAINING_SCHEDULE: Mapping[str, Any] = {
 }
 TEXT_WIDTH = 128
 CAPTION_DROPOUT = 0.1
-#: Loss weight min(snr + 1, this) / (snr + 1): the common min(snr, 5) starves the noisy steps, at
-#: which layout and objects are decided.
-SNR_LIMIT = 10.0
 CLIP_NORM = 1.0
 CHECKPOINT_EVERY = 250
 #: One of so many of a batch is rendered and encoded anew.
 FRESH_ONE_IN = 4
-
-
-#: A diffusers scheduler, which only adds noise here.
-Scheduler = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,30 +296,22 @@ def _losses(
 ) -> dict[str, Tensor]:
     """Return the loss, the plain error of the prediction, and the second task's loss."""
     latents, layouts, tokens = samples
-    count = len(latents)
-    everywhere = torch.randint(0, noising.config.num_train_timesteps, (count,), generator=generator)
-    middle = torch.randint(*stage.middle, (count,), generator=generator)
-    timesteps = torch.where(torch.arange(count) % 2 == 0, everywhere, middle)
-    noise = torch.randn(latents.shape, generator=generator)
-    noisy = noising.add_noise(latents, noise, timesteps)
-    target = noising.get_velocity(latents, noise, timesteps)
+    noised = add_noise(noising, latents, stage.middle, generator)
     features: list[Tensor] = []
     hook = denoiser.unet.up_blocks[0].register_forward_hook(
         lambda _module, _arguments, output: features.append(output)
     )
     with autocast():
         prediction = denoiser.unet(
-            noisy, timesteps, encoder_hidden_states=denoiser.text_encoder(tokens)[0]
+            noised.latents,
+            noised.timesteps,
+            encoder_hidden_states=denoiser.text_encoder(tokens)[0],
         ).sample.float()
     hook.remove()
-    alpha_bar = noising.alphas_cumprod[timesteps]
-    snr = alpha_bar / (1 - alpha_bar)
-    errors = (prediction - target).square().mean(dim=1)  # [B, h, w]
-    weights = (snr + 1).clamp(max=SNR_LIMIT) / (snr + 1)
-    covered = nn.functional.interpolate((layouts[:, :1] > 0).float(), size=errors.shape[1:])[:, 0]
-    weights = weights[:, None, None] * (
-        1 + stage.object_weight * alpha_bar[:, None, None] * covered
-    )
+    weighted, error = noised.grade(prediction, layouts, object_weight=stage.object_weight)
     layout = denoiser.layout_head.loss(features[0].float(), layouts)
-    loss = (weights * errors).mean() + stage.layout_weight * layout
-    return {"loss": loss, "error": errors.mean(), "layout": layout}
+    return {
+        "loss": weighted + stage.layout_weight * layout,
+        "error": error,
+        "layout": layout,
+    }

@@ -9,7 +9,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from models.train.denoiser import TRAINING_SCHEDULE, Denoiser, Scheduler
+from models.train.denoiser import TRAINING_SCHEDULE, Denoiser
+from models.train.noised import Scheduler
 from models.train.parts import Parts
 from models.train.vae import Vae
 

@@ -17,13 +17,12 @@ from models.train.denoiser import (
     CHECKPOINT_EVERY,
     CLIP_NORM,
     FRESH_ONE_IN,
-    SNR_LIMIT,
     TRAINING_SCHEDULE,
-    Scheduler,
     Stage,
 )
 from models.train.journal import Journal
 from models.train.layout import GRID, LayoutHead, map_layout
+from models.train.noised import Scheduler, add_noise
 from models.train.parallel import Rank, run_parallel
 from models.train.pool import LatentPool
 from models.train.precision import autocast
@@ -212,30 +211,22 @@ def _losses(
 ) -> dict[str, Tensor]:
     """Return the loss, the plain error of the prediction, and the second task's loss."""
     latents, layouts, labels = samples
-    count = len(latents)
-    everywhere = torch.randint(0, noising.config.num_train_timesteps, (count,), generator=generator)
-    middle = torch.randint(*stage.middle, (count,), generator=generator)
-    timesteps = torch.where(torch.arange(count) % 2 == 0, everywhere, middle)
-    noise = torch.randn(latents.shape, generator=generator)
-    noisy = noising.add_noise(latents, noise, timesteps)
-    target = noising.get_velocity(latents, noise, timesteps)
+    noised = add_noise(noising, latents, stage.middle, generator)
     features: list[Tensor] = []
     hook = denoiser.transformer.transformer_blocks[LAYOUT_BLOCK].register_forward_hook(
         lambda _module, _arguments, output: features.append(output)  # [B, patches, C]
     )
     with autocast():
-        prediction = denoiser.transformer(noisy, timesteps, class_labels=labels).sample.float()
+        prediction = denoiser.transformer(
+            noised.latents, noised.timesteps, class_labels=labels
+        ).sample.float()
     hook.remove()
-    alpha_bar = noising.alphas_cumprod[timesteps]
-    snr = alpha_bar / (1 - alpha_bar)
-    errors = (prediction - target).square().mean(dim=1)  # [B, h, w]
-    weights = (snr + 1).clamp(max=SNR_LIMIT) / (snr + 1)
-    covered = nn.functional.interpolate((layouts[:, :1] > 0).float(), size=errors.shape[1:])[:, 0]
-    weights = weights[:, None, None] * (
-        1 + stage.object_weight * alpha_bar[:, None, None] * covered
-    )
+    weighted, error = noised.grade(prediction, layouts, object_weight=stage.object_weight)
     patches = features[0].float().transpose(1, 2)  # [B, C, patches]
     grid = patches.reshape(*patches.shape[:2], GRID, GRID)
     layout = denoiser.layout_head.loss(grid, layouts)
-    loss = (weights * errors).mean() + stage.layout_weight * layout
-    return {"loss": loss, "error": errors.mean(), "layout": layout}
+    return {
+        "loss": weighted + stage.layout_weight * layout,
+        "error": error,
+        "layout": layout,
+    }
