@@ -7,10 +7,10 @@ mostly noise. Stable Audio's text encoder came trained, too.
 import random
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
+from models.train.answering import BATCH_SIZE, number_words, teach_to_answer
 from models.train.audio.sounds import (
     AMPLITUDES,
     NUMBERS,
@@ -24,9 +24,6 @@ from models.train.audio.sounds import (
 from models.train.journal import Journal
 from models.train.parallel import Rank
 
-BATCH_SIZE = 128
-LEARNING_RATE = 1e-3
-WARMUP = 50
 #: What a caption may say; each answer is one of these words, or nothing.
 QUESTIONS: tuple[tuple[str, ...], ...] = (
     *2 * (tuple(Kind), tuple(Pitch), NUMBERS, tuple(Tempo), tuple(AMPLITUDES)),
@@ -41,10 +38,7 @@ def answer(caption: Caption) -> list[int]:
         loudness = phrase.loudness if says else None
         words += [phrase.kind, phrase.pitch, number, phrase.tempo, loudness]
     words += [None] * (len(QUESTIONS) - len(words))
-    return [
-        0 if word is None else 1 + choices.index(word)
-        for choices, word in zip(QUESTIONS, words, strict=True)
-    ]
+    return number_words(words, QUESTIONS)
 
 
 def teach_reading(
@@ -57,16 +51,8 @@ def teach_reading(
     two_phrases: float,
 ) -> None:
     """Train the encoder so that all answers can be read off the end of the caption."""
-    torch.manual_seed(0)
-    width = text_encoder.config.d_model
-    reader = nn.Linear(width, sum(1 + len(choices) for choices in QUESTIONS))
-    parameters = [*text_encoder.parameters(), *reader.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=True)
-    for step in range(1, steps + 1):
-        rate = min(step / WARMUP, 1 - (step - 1) / steps)
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * rate
-        rng = random.Random(f"reading {rank.index} {step}")  # noqa: S311
+
+    def draw_lesson(rng: random.Random) -> tuple[Tensor, Tensor]:
         captions = [
             draw_caption(rng, draw_sound(rng, two_phrases=two_phrases)) for _ in range(BATCH_SIZE)
         ]
@@ -75,21 +61,6 @@ def teach_reading(
         )
         words = text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
         ends = words[torch.arange(BATCH_SIZE), tokens.attention_mask.sum(dim=1) - 1]
-        answers = torch.tensor([answer(caption) for caption in captions])
-        loss, share = _grade(reader(ends), answers)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        rank.average_gradients(parameters)
-        optimizer.step()
-        if rank.is_first:
-            values = {"loss": loss.item(), "all_right": share.item()}
-            journal.note(step, values, samples=BATCH_SIZE * rank.count)
+        return ends, torch.tensor([answer(caption) for caption in captions])
 
-
-def _grade(logits: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss, and the share of captions of which all answers are right."""
-    parts = torch.split(logits, [1 + len(choices) for choices in QUESTIONS], dim=1)
-    pairs = list(zip(parts, answers.unbind(dim=1), strict=True))
-    loss = torch.stack([cross_entropy(part, column) for part, column in pairs]).sum()
-    right = torch.stack([part.argmax(dim=1) == column for part, column in pairs])
-    return loss, right.all(dim=0).float().mean()
+    teach_to_answer(text_encoder, QUESTIONS, draw_lesson, journal, rank, steps=steps)

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from evals.stock_sound import StockSound
 from shared.catalog import Catalog
 from shared.errors import InvalidInput, NonFinite
 from shared.request import GenerationRequest
+from tests.fixtures.sounds import samples_of
 from tests.worker.engine.conftest import PATIENCE_S, Submit, run_alone
-from worker.engine import ImageOutput, JobResult, ModelCache
+from worker.engine import ModelCache
 
 #: How far a sample may lie from stock diffusers', as a share of the loudest: in company, and where
 #: a prompt was filled up.
@@ -47,12 +47,6 @@ def request(**changes: object) -> GenerationRequest:
         "output_format": "flac",
     }
     return GenerationRequest.model_validate(fields | changes)
-
-
-def samples_of(result: JobResult, index: int = 0) -> NDArray[np.float32]:
-    output = result.outputs[index]
-    assert not isinstance(output, ImageOutput)
-    return output.sound.samples
 
 
 @pytest.mark.parametrize(

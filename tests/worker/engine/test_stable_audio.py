@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from evals.stock_sound import StockSound
 from evals.tiny_sounds import write_stable_audio
 from shared.catalog import Catalog
 from shared.errors import AdapterUnavailable, InvalidInput, NonFinite
 from shared.request import GenerationRequest
+from tests.fixtures.sounds import samples_of
 from tests.worker.engine.conftest import PATIENCE_S, Submit, run_alone
-from worker.engine import Engine, EngineConfig, ImageOutput, JobResult, ModelCache
+from worker.engine import Engine, EngineConfig, ModelCache
 from worker.engine.lora import ActiveAdapter
 from worker.engine.samplers import TrigonometricEDM
 
@@ -52,12 +52,6 @@ def request(**changes: object) -> GenerationRequest:
         "output_format": "wav",
     }
     return GenerationRequest.model_validate(fields | changes)
-
-
-def samples_of(result: JobResult, index: int = 0) -> NDArray[np.float32]:
-    output = result.outputs[index]
-    assert not isinstance(output, ImageOutput)
-    return output.sound.samples
 
 
 @pytest.mark.parametrize(
