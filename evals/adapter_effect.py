@@ -14,7 +14,7 @@ import typer
 
 from api.presets import DEFAULT_PRESET, PresetBook
 from evals.adherence import held_out_captions
-from evals.drawing import Picture, draw
+from evals.drawing import Picture, ask_for, draw
 from evals.report import JsonFile, PageFile, Report, Table
 from models import CATALOG
 from models.train.adapter import LUMINANCE
@@ -94,17 +94,8 @@ def make_requests(count: int) -> list[GenerationRequest]:
     """Make requests of captions with one object and with two, by the default preset."""
     spec = Catalog.load(CATALOG).models[MODEL]
     sampling = PresetBook.load().presets[DEFAULT_PRESET].resolve(spec, PresetValues())
-    return [
-        GenerationRequest(
-            prompt=caption.text,
-            model=MODEL,
-            seed=seed,
-            width=spec.width,
-            height=spec.height,
-            **sampling.model_dump(),
-        )
-        for seed, caption in enumerate(held_out_captions(count, two_objects=0.5, seed=3))
-    ]
+    captions = held_out_captions(count, two_objects=0.5, seed=3)
+    return ask_for([caption.text for caption in captions], spec, sampling)
 
 
 def with_weight(request: GenerationRequest, weight: float) -> GenerationRequest:

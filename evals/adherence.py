@@ -20,14 +20,13 @@ from rich.table import Table
 
 from api.presets import DEFAULT_PRESET, PresetBook
 from evals.checker import Verdict, judge
-from evals.drawing import Picture, draw
+from evals.drawing import Picture, ask_for, draw
 from evals.proportion import Proportion
 from models import CATALOG
 from models.train.render import render
 from models.train.world import Caption, draw_caption, draw_scene
 from shared.catalog import Catalog
 from shared.catalog_entry import PresetValues
-from shared.request import GenerationRequest
 
 MODEL = "demo"
 #: Captions with one object and as many with two.
@@ -139,20 +138,7 @@ def _draw(catalog: Path, captions: Sequence[Caption], *, guidance: float | None)
     spec = Catalog.load(catalog).models[MODEL]
     preset = PresetBook.load().presets[DEFAULT_PRESET]
     sampling = preset.resolve(spec, PresetValues(guidance=guidance))
-    return draw(
-        catalog,
-        [
-            GenerationRequest(
-                prompt=caption.text,
-                model=MODEL,
-                seed=seed,
-                width=spec.width,
-                height=spec.height,
-                **sampling.model_dump(),
-            )
-            for seed, caption in enumerate(captions)
-        ],
-    )
+    return draw(catalog, ask_for([caption.text for caption in captions], spec, sampling))
 
 
 def _judge_all(captions: Sequence[Caption], pictures: Sequence[Picture]) -> list[Verdict]:

@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from api.presets import DEFAULT_PRESET, PresetBook, Sampling
 from evals.adherence import held_out_captions
 from evals.bootstrap import find_interval, show
-from evals.drawing import draw
-from evals.judgement import Judgement, judge_all
+from evals.drawing import ask_for, draw
+from evals.judgement import Judgement, count_by_objects, judge_all
 from evals.proportion import Proportion
 from evals.report import JsonFile, PageFile, Report, Table
 from models import CATALOG
 from models.train.world import Caption
 from shared.catalog import Catalog
 from shared.catalog_entry import PresetValues
-from shared.request import GenerationRequest
 
 TEACHER, STUDENT = "demo", "demo-lcm"
 STUDENT_STEPS = (1, 2, 4, 8)
@@ -112,30 +111,13 @@ def _measure_one(
 ) -> Row:
     spec = Catalog.load(catalog).models[model]
     sampling = PresetBook.load().presets[DEFAULT_PRESET].resolve(spec, values)
-    pictures = draw(
-        catalog,
-        [
-            GenerationRequest(
-                prompt=caption.text,
-                model=model,
-                seed=seed,
-                width=spec.width,
-                height=spec.height,
-                **sampling.model_dump(),
-            )
-            for seed, caption in enumerate(captions)
-        ],
-    )
+    pictures = draw(catalog, ask_for([caption.text for caption in captions], spec, sampling))
     return Row(model, sampling, judge_all(captions, pictures))
 
 
 def describe(row: Row, teacher: Row) -> dict[str, Any]:
     """Put all figures of a row under their names."""
-    half = len(row.judgements) // 2
-    one, two = (
-        Proportion.of(all(judgement.verdict.objects) for judgement in part)
-        for part in (row.judgements[:half], row.judgements[half:])
-    )
+    one, two = count_by_objects(row.judgements)
     claims = Proportion.of(bool(hit) for hit in row.hits)
     errors, count = row.errors, len(row.judgements)
     return {

@@ -1,7 +1,7 @@
 """Draw requests with the project's own engine, on all cores."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
@@ -12,13 +12,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared.catalog import Catalog
+from api.presets import Sampling
+from shared.catalog import Catalog, ModelSpec
 from shared.request import GenerationRequest
 from worker.engine import AdapterCache, Engine, EngineConfig, ModelCache
 
 Picture = NDArray[np.uint8]
 #: Requests that one engine is given at a time.
 CHUNK = 40
+
+
+def ask_for(texts: Iterable[str], spec: ModelSpec, sampling: Sampling) -> list[GenerationRequest]:
+    """Ask for a picture of each text, of the model's own size, their seeds counting from 0."""
+    return [
+        GenerationRequest(
+            prompt=text,
+            model=spec.id,
+            seed=seed,
+            width=spec.width,
+            height=spec.height,
+            **sampling.model_dump(),
+        )
+        for seed, text in enumerate(texts)
+    ]
 
 
 def draw(catalog: Path, requests: Sequence[GenerationRequest]) -> list[Picture]:

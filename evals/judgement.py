@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.checker import Verdict, compare, read
+from evals.proportion import Proportion
 from models.train.world import Caption
 
 Picture = NDArray[np.uint8]
@@ -25,6 +26,16 @@ class Judgement:
     #: How far what is seen is from the objects that it is taken for, in levels of 255: the root
     #: mean squared difference over each, and the mean over all; infinite where nothing is seen.
     error: float
+
+
+def count_by_objects(judgements: Sequence[Judgement]) -> tuple[Proportion, Proportion]:
+    """Count whose objects are right: in the first half, with one object each, and in the second."""
+    half = len(judgements) // 2
+    one, two = (
+        Proportion.of(all(judgement.verdict.objects) for judgement in part)
+        for part in (judgements[:half], judgements[half:])
+    )
+    return one, two
 
 
 def judge_all(captions: Sequence[Caption], pictures: Sequence[Picture]) -> list[Judgement]:

@@ -18,7 +18,7 @@ from evals.adherence import held_out_captions
 from evals.bootstrap import find_interval, show
 from evals.brightness import find_brightness, plain_captions, silent_captions
 from evals.drawing import Picture, draw
-from evals.judgement import Judgement, judge_all
+from evals.judgement import Judgement, count_by_objects, judge_all
 from evals.proportion import Proportion
 from evals.report import JsonFile, PageFile, Report, Table
 from models.train.render import render
@@ -187,11 +187,7 @@ def _make_row(
 
 def describe(row: Row, baseline: Row) -> dict[str, Any]:
     """Put all figures of a row under their names."""
-    half = len(row.judgements) // 2
-    one, two = (
-        Proportion.of(all(judgement.verdict.objects) for judgement in part)
-        for part in (row.judgements[:half], row.judgements[half:])
-    )
+    one, two = count_by_objects(row.judgements)
     claims = Proportion.of(bool(hit) for hit in row.hits)
     gains, errors, count = row.hits - baseline.hits, row.errors, len(row.judgements)
     figures: dict[str, Any] = {

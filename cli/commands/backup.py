@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.connection import JsonOption, has_variable, read_nearby
-from cli.database import open_database
+from cli.connection import JsonOption
+from cli.database import open_database, read_settings
 from latentq_client import ServiceUnreachable
-from shared.environment import PREFIX
 from shared.errors import ConfigurationError, StorageUnavailable
 from shared.settings import BackupSettings
 
@@ -40,7 +39,7 @@ def backup(folder: FolderArgument, as_json: JsonOption = False) -> None:
     from cli.bucket_copy import save_bucket
     from cli.database_dump import dump_database
 
-    settings = _read_settings()
+    settings = read_settings(BackupSettings, _NEARBY)
     made_at = datetime.now(UTC)
     try:
         folder.mkdir(mode=0o700, parents=True)
@@ -74,7 +73,7 @@ def restore(folder: FolderArgument, as_json: JsonOption = False) -> None:
     from shared.db.read_only import ReadOnlyRepository
     from shared.db.restoration import RestorationRepository
 
-    settings = _read_settings()
+    settings = read_settings(BackupSettings, _NEARBY)
     made_at = _read_summary(folder)["made_at"]
     url = settings.database_url.get_secret_value()
     with open_database(url) as database:
@@ -90,20 +89,6 @@ def restore(folder: FolderArgument, as_json: JsonOption = False) -> None:
             key for key in restoration.result_keys() if not (folder / OBJECTS / key).exists()
         ]
     _print({"made_at": made_at, "objects": copied.objects, "missing": missing}, as_json=as_json)
-
-
-def _read_settings() -> BackupSettings:
-    """Read where the stores are.
-
-    Raises:
-        ConfigurationError: It is not said.
-    """
-    if has_variable(f"{PREFIX}DATABASE_URL"):
-        return BackupSettings.read()
-    hint = f"set the {PREFIX}... variables of the service"
-    return BackupSettings.model_validate(
-        {name: read_nearby(name, otherwise=hint) for name in _NEARBY}
-    )
 
 
 def _read_summary(folder: Path) -> dict[str, str]:

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.connection import JsonOption, has_variable, read_nearby
-from shared.environment import PREFIX
+from cli.connection import JsonOption
+from cli.database import read_settings
 from shared.settings import DoctorSettings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def doctor(as_json: JsonOption = False) -> None:
     The stores are those of the LATENTQ_... variables, else of the `latentq up` next to us. Exits
     with 0 if all is well, 1 if something is wrong, 3 if PostgreSQL does not answer.
     """
-    settings = _read_settings()
+    settings = read_settings(DoctorSettings, _NEARBY)
     situation = _look(settings)
     findings = list(_judge(situation))
     if as_json:
@@ -44,20 +44,6 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(UNREACHABLE)
     if any(verdict is None or verdict.is_bad for _, verdict in findings):
         raise typer.Exit(WRONG)
-
-
-def _read_settings() -> DoctorSettings:
-    """Read where the stores are.
-
-    Raises:
-        ConfigurationError: It is not said.
-    """
-    if has_variable(f"{PREFIX}DATABASE_URL"):
-        return DoctorSettings.read()
-    hint = f"set the {PREFIX}... variables of the service"
-    return DoctorSettings.model_validate(
-        {name: read_nearby(name, otherwise=hint) for name in _NEARBY}
-    )
 
 
 def _look(settings: DoctorSettings) -> "Situation":
