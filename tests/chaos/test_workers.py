@@ -13,6 +13,7 @@ from tests.chaos.programs import POISON, poisonable_worker, read_steps, telling_
 from tests.chaos.system import (
     LEASE_S,
     LONG,
+    PATIENCE_S,
     QUEUE,
     REDISPATCH_S,
     SLACK_S,
@@ -52,9 +53,10 @@ def test_a_message_that_dies_with_its_worker_is_sent_again(system: System) -> No
         job_id = system.insert()
         announced = sa.text("SELECT dispatched_at FROM jobs WHERE id = :id")
         with system.database.connect() as connection:
+            # No bound of this test, only where it begins.
             wait_until(
                 lambda: connection.execute(announced, {"id": job_id}).scalar_one(),  # noqa: B023
-                timeout_s=SLACK_S,
+                timeout_s=PATIENCE_S,
             )
         if system.queue.length(QUEUE) == 0:
             break
