@@ -43,7 +43,7 @@ QUEUE = "demo.interactive"
 PROCESSES = ("api", "dispatcher", "worker-1", "worker-2")
 WORKERS = ("worker-1", "worker-2")
 #: What a process may take to do what it could do at once, on a machine with other work, in seconds.
-SLACK_S = 1.0
+SLACK_S = 2.0
 #: What a delivery takes that nothing goes wrong with, in seconds.
 DELIVERY_S = 3.0
 #: No scenario waits longer for something that has no bound of its own, in seconds.

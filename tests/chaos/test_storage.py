@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.job import JobStatus
-from tests.chaos.system import LONG, WORKERS, System
+from tests.chaos.system import LONG, SLACK_S, STEP_S, WORKERS, System
 
 
 def lose_an_answer(system: System) -> None:
@@ -40,10 +40,11 @@ def kill(system: System) -> None:
 def test_a_finished_job_waits_for_the_store(
     system: System, fault: Callable[[System], None]
 ) -> None:
-    job_id = system.submit(steps=LONG // 4)
+    job_id = system.submit(steps=LONG)
     system.wait_for_progress(job_id)
     fault(system)
-    time.sleep(2)
+    # Its last step is done by then, and it cannot end.
+    time.sleep(LONG * STEP_S + SLACK_S)
     if fault is not lose_an_answer:
         assert system.status(job_id) is JobStatus.RUNNING
     system.heal()

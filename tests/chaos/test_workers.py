@@ -34,7 +34,7 @@ def lost_leases(system: System) -> int:
 
 
 def test_a_killed_workers_job_runs_elsewhere_within_two_leases(system: System) -> None:
-    job_id = system.submit(steps=LONG // 2)
+    job_id = system.submit(steps=2 * LONG)
     victim = system.wait_for_progress(job_id)
     system.cluster.kill(victim)
     killed_at = time.monotonic()
@@ -113,7 +113,7 @@ def test_a_worker_cut_off_from_postgresql_stops_before_its_lease_ends(
 
 
 def test_a_worker_that_is_told_to_stop_hands_its_job_back_at_once(system: System) -> None:
-    job_id = system.submit(steps=LONG // 2)
+    job_id = system.submit(steps=2 * LONG)
     victim = system.wait_for_progress(job_id)
     system.cluster.terminate(victim)
     assert system.cluster.wait_for_end(victim, timeout_s=STEP_S + 2 + SLACK_S) == 0

@@ -1,6 +1,7 @@
 """Several models in one engine: some warm, some coming, some that cannot be had."""
 
 import gc
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -203,8 +204,10 @@ def test_a_model_loaded_at_work_is_measured_between_steps_one_forward_at_a_time(
     finally:
         shop.engine.stop()
     runs = "".join(forwards)
-    # Its own job's forward and one that measures it may stand side by side, and nothing more.
-    assert "bbb" not in runs[: runs.rindex("a")]
+    *alone, longest = sorted(len(run) for run in re.findall("b+", runs[: runs.rindex("a")]))
+    assert set(alone) == {1}
+    # The forward of its own job may stand between two that measure it.
+    assert longest <= 3
     learned = {cost.rows: cost.ms for cost in shop.engine.costs.table() if cost.key == KEY}
     assert learned.keys() >= {1, 2}
     assert max(learned.values()) < 1e6
