@@ -1,19 +1,32 @@
 """Passwords of the stores are replaced as docs/operations/keys.md says."""
 
+import json
+import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import httpx
 import pytest
 import redis
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
+from cli.standalone import seaweedfs
+from cli.standalone.child import Child, stop_all
 from cli.standalone.servers import Servers
+from cli.standalone.state import DataDir
 from shared.db.migrate import is_pending, upgrade
 from shared.db.session import make_engine
 from shared.errors import ServiceUnavailable
 from shared.queue import JobQueue
+from shared.storage import ObjectStore
+from shared.store_address import StoreAddress
 from tests.deploy.compose import ROOT
+from tests.fixtures.stack import wait_until
 
 PAGE = (ROOT / "docs" / "operations" / "keys.md").read_text()
 DATABASE = "credentials"
@@ -78,3 +91,86 @@ def test_redis_takes_two_passwords_for_a_time(servers: Servers) -> None:
     with pytest.raises(ServiceUnavailable):
         JobQueue(other_url).ping()
     JobQueue(servers.redis_url).ping()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedStore:
+    """A store that reads its keys from a file, as Compose has it."""
+
+    child: Child
+    config: Path
+    endpoint: str
+
+    def admit(self, *keys: tuple[str, str]) -> None:
+        """Write who may come in, and have a server that runs read it again."""
+        credentials = [{"accessKey": access, "secretKey": secret} for access, secret in keys]
+        actions = [f"{action}:{seaweedfs.BUCKET}" for action in ("Read", "Write", "List")]
+        identity = {"name": "latentq", "credentials": credentials, "actions": actions}
+        self.config.write_text(json.dumps({"identities": [identity]}))
+        if self.child.pid is not None:
+            os.kill(self.child.pid, signal.SIGHUP)
+
+    def connect(self, access_key: str, secret_key: str) -> ObjectStore:
+        """Come in by a key."""
+        return ObjectStore(
+            StoreAddress(
+                bucket=seaweedfs.BUCKET,
+                access_key=access_key,
+                secret_key=secret_key,
+                endpoint=self.endpoint,
+            )
+        )
+
+
+@pytest.fixture
+def keyed_store(server_folder: Path) -> Iterator[KeyedStore]:
+    with DataDir(server_folder / "keyed-store") as data_dir:
+        ports = data_dir.ports()
+        described = seaweedfs.describe(data_dir, ports)
+        config = data_dir.path / "seaweedfs_s3.json"
+        child = Child(
+            replace(described, command=[*described.command, f"-s3.config={config}"], environment={})
+        )
+        store = KeyedStore(child, config, seaweedfs.endpoint(ports["s3"]))
+        store.admit((data_dir.secret("s3_access_key"), data_dir.secret("s3_secret_key")))
+        child.start()
+        try:
+            child.wait_until_ready(threading.Event())
+            yield store
+        finally:
+            stop_all([child], timeout_s=5)
+
+
+def is_open(store: ObjectStore) -> bool:
+    try:
+        store.ping()
+    except ServiceUnavailable:
+        return False
+    return True
+
+
+def link_to(store: ObjectStore) -> str:
+    return store.presign("results/picture", filename="a.png", content_type="image/png", ttl_s=60)
+
+
+def test_a_store_takes_two_keys_for_a_time_and_links_die_with_theirs(
+    keyed_store: KeyedStore,
+) -> None:
+    identity = json.loads(keyed_store.config.read_text())["identities"][0]
+    (credential,) = identity["credentials"]
+    old_key, new_key = (credential["accessKey"], credential["secretKey"]), ("another", "b" * 40)
+    old, new = keyed_store.connect(*old_key), keyed_store.connect(*new_key)
+    old.put("results/picture", b"picture", content_type="image/png")
+    old_link, new_link = link_to(old), link_to(new)
+    assert not is_open(new)
+    assert httpx.get(new_link).status_code == 403
+
+    keyed_store.admit(old_key, new_key)
+    wait_until(lambda: is_open(new), timeout_s=10)
+    assert is_open(old)
+    assert [httpx.get(link).content for link in (old_link, new_link)] == [b"picture"] * 2
+
+    keyed_store.admit(new_key)
+    wait_until(lambda: not is_open(old), timeout_s=10)
+    assert is_open(new)
+    assert [httpx.get(link).status_code for link in (old_link, new_link)] == [403, 200]
