@@ -14,7 +14,7 @@ def test_what_one_task_meets_keeps_no_other_from_its_turn(error: type[Exception]
     reached = threading.Event()
     upkeep = Upkeep([fail, reached.set])
     upkeep.start()
-    assert reached.wait(5)
+    assert reached.wait(20)
     reached.clear()
     upkeep.stop()
     # There was a last round: the thread had lived on.
