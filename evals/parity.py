@@ -20,9 +20,10 @@ import torch
 import typer
 from diffusers.utils import logging
 
+from evals.label_parity import LABEL_FAMILY, LabelRow, compare_labels, show_labels
 from evals.report import JsonFile, PageFile, Report, Table
 from evals.sound_parity import SOUND_FAMILIES, SoundRow, compare_sounds, show_sounds
-from evals.stock import Drawn, StockDiffusers
+from evals.stock import FLAGS, Drawn, StockDiffusers
 from evals.subjects import DEMO, FAMILIES, SUBJECTS, Subject, load_subject
 from evals.tiny_models import CLIP_TOKENS
 from shared.catalog import Catalog, ModelSpec
@@ -60,15 +61,9 @@ SIZES = ((32, 32), (48, 32), (32, 64), (32, 32))
 #: FluxPipeline gives every scheduler levels, and this one takes none.
 WITHOUT_STOCK = frozenset({("flux", Sampler.FLOW_HEUN)})
 #: Families that can be named.
-KNOWN = (*FAMILIES, *SOUND_FAMILIES)
+KNOWN = (*FAMILIES, LABEL_FAMILY, *SOUND_FAMILIES)
 #: Consistency samplers are made for few steps.
 FEW_STEPS = 4
-#: diffusers' own flag for its own schedules.
-FLAGS = {
-    Schedule.KARRAS: "use_karras_sigmas",
-    Schedule.EXPONENTIAL: "use_exponential_sigmas",
-    Schedule.BETA: "use_beta_sigmas",
-}
 #: Samplers that stock diffusers gives a flag's levels as we do: DDIM there has none.
 FLAGGED = (
     Sampler.DPMPP_2M,
@@ -157,6 +152,11 @@ def main(
             mine = compare(make_cases(steps, spec), catalog)
             tables.append(_table_of(mine, f"{subject.id} against {_name_pipeline(spec)}"))
             rows += mine
+    labels: list[LabelRow] = []
+    if family in (LABEL_FAMILY, "all"):
+        with TemporaryDirectory() as folder:
+            labels = compare_labels(Path(folder), steps)
+        tables.append(show_labels(labels))
     sounds: list[SoundRow] = []
     for name in SOUND_FAMILIES:
         if family in (name, "all"):
@@ -166,6 +166,7 @@ def main(
         tables.append(show_sounds(sounds))
     figures = {
         "rows": [asdict(row) | {"passes": row.passes} for row in rows],
+        "labels": [asdict(row) | {"passes": row.passes} for row in labels],
         "sounds": [asdict(row) | {"passes": row.passes} for row in sounds],
     }
     options = f" --family {family}" if family else ""
@@ -173,11 +174,13 @@ def main(
         f"python -m evals.parity{options}", json_file=json_file, page_file=page_file, quick=quick
     )
     missed = [f"{row.sampler} on {row.schedule} ({row.model})" for row in rows if not row.passes]
+    missed += [f"{one.sampler} on {one.schedule} (labels)" for one in labels if not one.passes]
     missed += [
         f"{one.sampler} on {one.schedule} ({one.family})" for one in sounds if not one.passes
     ]
     verdict = f"missed: {', '.join(missed)}" if missed else "all equal alone, all within in company"
-    print(f"parity of {len(rows) + len(sounds)} requests: {verdict}")  # noqa: T201
+    count = len(rows) + len(labels) + len(sounds)
+    print(f"parity of {count} requests: {verdict}")  # noqa: T201
     sys.exit(1 if missed else 0)
 
 

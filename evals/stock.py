@@ -41,7 +41,7 @@ from torch import Tensor
 from models import CATALOG
 from shared.adapters import AdapterUse
 from shared.request import GenerationRequest
-from shared.vocab import Sampler
+from shared.vocab import Sampler, Schedule
 
 #: What somebody writes who wants a sampler from diffusers.
 SCHEDULERS: dict[Sampler, tuple[Any, dict[str, Any]]] = {
@@ -63,6 +63,12 @@ SCHEDULERS: dict[Sampler, tuple[Any, dict[str, Any]]] = {
     Sampler.TCD: (TCDScheduler, {}),
     Sampler.FLOW_EULER: (FlowMatchEulerDiscreteScheduler, {}),
     Sampler.FLOW_HEUN: (FlowMatchHeunDiscreteScheduler, {}),
+}
+#: diffusers' own flag for its own schedules.
+FLAGS = {
+    Schedule.KARRAS: "use_karras_sigmas",
+    Schedule.EXPONENTIAL: "use_exponential_sigmas",
+    Schedule.BETA: "use_beta_sigmas",
 }
 #: By pipeline, those that start from a picture, and what they are told when they are made.
 _FROM_PICTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {

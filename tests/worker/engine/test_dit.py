@@ -1,33 +1,19 @@
 """Jobs of a class-conditional transformer against stock diffusers."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DiTPipeline,
-    DPMSolverMultistepScheduler,
-    UniPCMultistepScheduler,
-)
-from numpy.typing import NDArray
 
+from evals.label_parity import StockLabels
+from evals.tiny_dit import SIDE, write_tiny_dit
 from shared.catalog import Catalog
 from shared.errors import InvalidInput
 from shared.request import GenerationRequest
-from tests.fixtures.tiny_dit import SIDE, write_tiny_dit
 from tests.worker.engine.conftest import run_alone
 from tests.worker.engine.faults import files_of, run_together
 from worker.engine import ModelCache, SourceImage
-
-#: Those whose first noise is of unit size: the pipeline scales it for none.
-SCHEDULERS = {
-    "ddim": DDIMScheduler,
-    "dpmpp_2m": DPMSolverMultistepScheduler,
-    "unipc": UniPCMultistepScheduler,
-}
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["variance", "plain"])
@@ -45,12 +31,8 @@ def labels(catalog: Catalog) -> ModelCache:
 
 
 @pytest.fixture(scope="module")
-def pipeline(catalog: Catalog) -> Any:
-    stock = DiTPipeline.from_pretrained(
-        catalog.models["labels"].path, use_safetensors=True, low_cpu_mem_usage=False
-    )
-    stock.set_progress_bar_config(disable=True)
-    return stock
+def stock(catalog: Catalog) -> StockLabels:
+    return StockLabels(catalog.models["labels"].path)
 
 
 def wish(**changes: object) -> GenerationRequest:
@@ -68,29 +50,17 @@ def wish(**changes: object) -> GenerationRequest:
     return GenerationRequest.model_validate(fields | changes)
 
 
-def draw(pipeline: Any, mine: GenerationRequest) -> NDArray[np.uint8]:
-    native = DDIMScheduler.from_pretrained(pipeline.config._name_or_path, subfolder="scheduler")
-    pipeline.scheduler = SCHEDULERS[mine.sampler].from_config(native.config)
-    image = pipeline(
-        class_labels=[mine.class_label],
-        guidance_scale=mine.guidance,
-        num_inference_steps=mine.steps,
-        generator=torch.Generator("cpu").manual_seed(mine.seed),
-    ).images[0]
-    return np.asarray(image)
-
-
-@pytest.mark.parametrize("sampler", SCHEDULERS)
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "unipc"])
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 def test_alone_it_equals_stock_diffusers_bit_for_bit(
-    labels: ModelCache, pipeline: Any, sampler: str, guidance: float
+    labels: ModelCache, stock: StockLabels, sampler: str, guidance: float
 ) -> None:
     mine = wish(sampler=sampler, guidance=guidance)
-    assert np.array_equal(run_alone(labels, mine).outputs[0].pixels, draw(pipeline, mine))
+    assert np.array_equal(run_alone(labels, mine).outputs[0].pixels, stock.draw(mine))
 
 
 def test_company_changes_rounding_and_an_exact_job_not_even_that(
-    labels: ModelCache, pipeline: Any
+    labels: ModelCache, stock: StockLabels
 ) -> None:
     jobs = [
         wish(class_label=label, steps=steps, guidance=guidance, seed=seed)
@@ -102,7 +72,7 @@ def test_company_changes_rounding_and_an_exact_job_not_even_that(
     outcome, *rest = run_together(labels, [exact, *jobs])
     assert files_of(outcome, exact) == files_of(run_alone(labels, exact), exact)
     for job, found in zip(jobs, rest, strict=True):
-        difference = np.abs(found.outputs[0].pixels.astype(int) - draw(pipeline, job))
+        difference = np.abs(found.outputs[0].pixels.astype(int) - stock.draw(job))
         assert difference.max() <= 1
 
 

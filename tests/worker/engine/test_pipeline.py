@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from evals.stock import StockDiffusers
+from evals.tiny_dit import write_tiny_dit
 from models import CATALOG
 from shared.catalog import Catalog
 from shared.errors import ConfigurationError, InvalidInput, ModelUnavailable, OutOfMemory
 from shared.request import GenerationRequest
-from tests.fixtures.tiny_dit import write_tiny_dit
 from tests.worker.engine.conftest import PATIENCE_S, request, run_alone
 from tests.worker.engine.faults import allocate_too_much, run_together
 from worker.engine import Engine, EngineConfig, JobCanceled, JobResult, ModelCache
