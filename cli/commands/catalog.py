@@ -16,13 +16,18 @@ def models(
     """Show which models there are, and which workers have them in memory."""
     with connect(url, api_key) as client:
         body = client.models()
-    extent = ("medium", "width", "height", "duration_s")
-    names = ("id", *extent, "prediction_type", "max_tokens", "adapters", "in_memory")
+    names = ("id", "makes", "takes", "prediction_type", "adapters", "in_memory", "description")
     rows = [
-        model | {"adapters": _name_adapters(model), "in_memory": _name_holders(model["workers"])}
+        model
+        | {
+            "makes": describe_output(model),
+            "takes": describe_input(model),
+            "adapters": _name_adapters(model),
+            "in_memory": _name_holders(model["workers"]),
+        }
         for model in body["data"]
     ]
-    print_table(body, (*names, "description"), rows, as_json=as_json)
+    print_table(body, names, rows, as_json=as_json)
 
 
 def samplers(
@@ -39,6 +44,20 @@ def samplers(
         body = client.samplers(model)
     names = ("sampler", "schedule", "supported", "max_steps", "deterministic", "reason", "instead")
     print_table(body, names, body["data"], as_json=as_json)
+
+
+def describe_output(model: Mapping[str, Any]) -> str:
+    """Say what a model makes by default, and of which size."""
+    if model["duration_s"] is not None:
+        return f"sound of {model['duration_s']:g} s"
+    return f"{model['width']}x{model['height']} picture"
+
+
+def describe_input(model: Mapping[str, Any]) -> str:
+    """Say what a model is told."""
+    if model["labels"] is not None:
+        return f"{len(set(model['labels'].values()))} labels"
+    return f"{model['max_tokens']} tokens" if model["max_tokens"] else "prompts"
 
 
 def _name_adapters(model: Mapping[str, Any]) -> str:
