@@ -241,7 +241,9 @@ async def _begin_tls(
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Close with RST instead of FIN, as a host does that knows nothing of the connection."""
-    link: socket.socket = writer.get_extra_info("socket")
+    link: socket.socket | None = writer.get_extra_info("socket")
+    if link is None:  # what was under the encryption is gone already
+        return
     with contextlib.suppress(OSError):
         link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
