@@ -142,7 +142,7 @@ def test_workers_die_around_a_checkpoint_and_the_job_goes_on(system: System) -> 
     )
     for name in WORKERS:
         system.cluster.kill(name)
-    job_id = system.submit(steps=LONG // 2)
+    job_id = system.submit(steps=LONG)
     # One after the other, so that the last one finds what the one before it has stored.
     for point in points:
         name = f"worker-{point}"
@@ -160,7 +160,7 @@ def test_workers_die_around_a_checkpoint_and_the_job_goes_on(system: System) -> 
 def test_a_state_that_kills_whoever_reads_it_is_left_aside_in_the_end(system: System) -> None:
     for name in WORKERS:
         system.cluster.kill(name)
-    job_id = system.submit(steps=LONG // 2)
+    job_id = system.submit(steps=LONG)
     system.start("worker-first", LATENTQ_CRASH_AT=CrashPoint.AFTER_CHECKPOINT_UPLOAD, **VARIABLES)
     assert system.cluster.wait_for_end("worker-first", timeout_s=PATIENCE_S) == EXIT_CODE
     num_read = 0

@@ -171,12 +171,21 @@ class Host:
 def confine(user: int, group: int, volumes: Sequence[Path]) -> list[str]:
     """Say what makes a command run as Docker does: not as root, without capabilities, read-only.
 
-    It may write to /tmp and its volumes. Where we are not root ourselves, it runs as it is.
+    It may write to /tmp and its volumes. Where we are not root ourselves, it runs as it is; where
+    other accounts cannot reach our Python, it keeps our account and nothing else.
     """
     if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         return []
+    # By a shell: what setpriv starts itself is looked up with the rights that it had before.
+    reaching = [*_confined(user, group, []), "sh", "-c", 'test -x "$0"', sys.executable]
+    if subprocess.run(reaching, check=False).returncode:
+        user, group = os.geteuid(), os.getegid()
     for folder in volumes:
         os.chown(folder, user, group)
+    return _confined(user, group, volumes)
+
+
+def _confined(user: int, group: int, volumes: Sequence[Path]) -> list[str]:
     account = [f"--reuid={user}", f"--regid={group}", "--clear-groups"]
     rights = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
     return [

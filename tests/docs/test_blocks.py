@@ -157,29 +157,29 @@ def test_several_models_are_served_as_the_page_says(reader: Reader) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_800)
 def test_the_demo_model_is_trained_as_the_page_says(reader: Reader) -> None:
     train, judge = blocks_of(HOW_TO / "train-the-demo-model.md")
     few = " --vae-steps 2 --reading-steps 50 --drawing-steps 2 --arranging-steps 1"
-    reader.run(Block(train.page, "sh", train.text.rstrip() + few), timeout_s=200)
+    reader.run(Block(train.page, "sh", train.text.rstrip() + few), timeout_s=600)
     work = reader.folder / ".train" / "demo"
     assert (work / "model" / "model_index.json").exists()
     assert (work / "model" / "preview.json").exists()
     assert (work / "reading.png").read_bytes().startswith(b"\x89PNG")
-    reader.run(Block(judge.page, "sh", judge.text.rstrip() + " --quick"), timeout_s=400)
+    reader.run(Block(judge.page, "sh", judge.text.rstrip() + " --quick"), timeout_s=1_200)
     assert json.loads((reader.folder / "adherence.json").read_text())["guidance"]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_800)
 def test_the_audio_model_is_trained_as_the_page_says(reader: Reader) -> None:
     train, judge = blocks_of(HOW_TO / "train-the-audio-model.md")
     few = " --autoencoder-steps 2 --reading-steps 50 --playing-steps 2"
-    reader.run(Block(train.page, "sh", train.text.rstrip() + few), timeout_s=200)
+    reader.run(Block(train.page, "sh", train.text.rstrip() + few), timeout_s=600)
     work = reader.folder / ".train" / "demo-audio"
     assert (work / "model" / "model_index.json").exists()
     assert (work / "reading.png").read_bytes().startswith(b"\x89PNG")
-    reader.run(Block(judge.page, "sh", judge.text.rstrip() + " --quick"), timeout_s=300)
+    reader.run(Block(judge.page, "sh", judge.text.rstrip() + " --quick"), timeout_s=1_200)
     assert json.loads((reader.folder / "adherence.json").read_text())["guidance"]
     assert (reader.folder / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
