@@ -48,9 +48,9 @@ PAGE = 50
 UNCHANGED = 1.5
 SUBMIT, READ, LIST, OLDER = "submit", "read", "list, newest", "list, from the middle"
 DISPATCH, CLAIM, FINISH = "dispatch", "claim", "finish"
-#: Those that must keep their pace.
-GATED = (SUBMIT, READ, LIST, OLDER, DISPATCH, CLAIM, FINISH)
 FAILED, LOOK = f"list, status=failed, 1 in {FAILED_EVERY}", "all that metrics ask"
+#: Those that must keep their pace.
+GATED = (SUBMIT, READ, LIST, OLDER, DISPATCH, CLAIM, FINISH, LOOK)
 _MIDDLE = sa.text("""
 SELECT created_at, id FROM jobs WHERE tenant = :tenant
  ORDER BY created_at OFFSET (SELECT count(*) / 2 FROM jobs WHERE tenant = :tenant) LIMIT 1

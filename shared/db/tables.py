@@ -119,7 +119,11 @@ sa.Index(
     jobs.c.finished_at,
     postgresql_where=sa.text("status IN ('succeeded', 'failed', 'canceled')"),
 )
-
+sa.Index(
+    "ix_jobs_lost",
+    jobs.c.finished_at,
+    postgresql_where=sa.text("status = 'failed' AND error_code = 'worker_lost'"),
+)
 sa.Index(
     "ix_jobs_batch",
     jobs.c.batch_id,
