@@ -41,9 +41,11 @@ def previous(tmp_path: Path) -> Iterator[Release]:
 
 @pytest.fixture
 def servers(server_folder: Path) -> Iterator[Servers]:
-    """Servers without a schema."""
-    with DataDir(server_folder / "upgrade") as data_dir, Servers(data_dir) as running:
+    """Servers without a schema, whatever ran before."""
+    folder = server_folder / "upgrade"
+    with DataDir(folder) as data_dir, Servers(data_dir) as running:
         yield running
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
