@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from evals.report import Table
 from evals.stock import FLAGS, SCHEDULERS
 from evals.tiny_dit import LABELS, SIDE, write_tiny_dit
+from evals.together import run_together
 from shared.catalog import Catalog
 from shared.request import GenerationRequest
 from shared.vocab import Sampler, Schedule
@@ -49,7 +50,7 @@ class LabelRow:
     schedule: Schedule
     steps: int
     guidance: float
-    label: int
+    label: int | None
     is_bitwise_alone: bool
     most_levels: int
 
@@ -77,7 +78,7 @@ def compare_labels(folder: Path, steps: Sequence[int]) -> list[LabelRow]:
                 schedule=request.schedule,
                 steps=request.steps,
                 guidance=request.guidance,
-                label=request.class_label or 0,
+                label=request.class_label,
                 is_bitwise_alone=np.array_equal(alone, theirs),
                 most_levels=int(np.abs(company.astype(int) - theirs).max()),
             )
@@ -111,13 +112,9 @@ def make_requests(model_id: str, steps: Sequence[int]) -> list[GenerationRequest
 def draw_together(
     models: ModelCache, requests: Sequence[GenerationRequest]
 ) -> list[NDArray[np.uint8]]:
-    """Draw requests in one engine that begins when all are there; returns pixels [H, W, 3]."""
-    engine = Engine(EngineConfig(), models)
-    futures = [engine.submit(str(request.seed), request) for request in requests]
-    engine.start()
-    pixels = [future.result().pictures[0].pixels for future in futures]
-    engine.stop()
-    return pixels
+    """Draw requests in one engine; returns pixels [H, W, 3]."""
+    results = run_together(Engine(EngineConfig(), models), requests)
+    return [result.pictures[0].pixels for result in results]
 
 
 class StockLabels:

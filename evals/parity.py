@@ -26,6 +26,7 @@ from evals.sound_parity import SOUND_FAMILIES, SoundRow, compare_sounds, show_so
 from evals.stock import FLAGS, Drawn, StockDiffusers
 from evals.subjects import DEMO, FAMILIES, SUBJECTS, Subject, load_subject
 from evals.tiny_models import CLIP_TOKENS
+from evals.together import run_together
 from shared.catalog import Catalog, ModelSpec
 from shared.compatibility import CONSISTENCY, find_refusal
 from shared.request import GenerationRequest
@@ -245,15 +246,12 @@ def compare(cases: Sequence[Case], catalog: Catalog) -> list[Row]:
 
 
 def draw_together(models: ModelCache, requests: Sequence[GenerationRequest]) -> list[Drawn]:
-    """Draw requests, whose seeds differ, in one engine that begins when all are there."""
+    """Draw requests, whose seeds differ, in one engine."""
     engine = Recorder(models)
-    futures = [engine.submit(str(request.seed), request) for request in requests]
-    engine.start()
-    pixels = [future.result().pictures[0].pixels for future in futures]
-    engine.stop()
+    results = run_together(engine, requests)
     return [
-        Drawn(engine.latents[request.seed], drawn)
-        for request, drawn in zip(requests, pixels, strict=True)
+        Drawn(engine.latents[request.seed], result.pictures[0].pixels)
+        for request, result in zip(requests, results, strict=True)
     ]
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from evals.report import Table
 from evals.stock_sound import StockSound
 from evals.tiny_sounds import write_audioldm2, write_stable_audio
+from evals.together import run_together
 from shared.catalog import Catalog, ModelSpec
 from shared.compatibility import CONSISTENCY, find_refusal
 from shared.request import GenerationRequest
@@ -131,15 +132,10 @@ def make_cases(
 def make_together(
     models: ModelCache, requests: Sequence[GenerationRequest]
 ) -> list[NDArray[np.float32]]:
-    """Make sounds in one engine that begins when all requests are there."""
-    engine = Engine(EngineConfig(), models)
-    futures = [engine.submit(str(request.seed), request) for request in requests]
-    engine.start()
-    results = [future.result() for future in futures]
-    engine.stop()
+    """Make sounds in one engine."""
     return [
         output.sound.samples
-        for result in results
+        for result in run_together(Engine(EngineConfig(), models), requests)
         for output in result.outputs
         if isinstance(output, SoundOutput)
     ]

@@ -64,7 +64,7 @@ def test_a_stream_tells_the_life_of_a_job(live: LiveApi, leases: LeaseRepository
     assert seen[-1].data["artifacts"][0]["url"].startswith("https://files.example.test/")
     ids = [event.id for event in seen]
     assert ids == sorted(set(ids))
-    wait_until(lambda: live.hub.num_watches == 0, timeout_s=20)
+    wait_until(lambda: live.hub.num_watches == 0)
 
 
 def test_many_changes_in_a_moment_are_one_event(live: LiveApi, leases: LeaseRepository) -> None:
@@ -103,10 +103,10 @@ def test_a_client_that_has_seen_the_end_need_not_come_back(live: LiveApi) -> Non
 def test_a_client_that_goes_away_frees_its_place(live: LiveApi) -> None:
     path = live.api.submit()["links"]["events"]
     with live.stream(path), live.stream(path), live.stream(path):
-        wait_until(lambda: live.hub.num_watches == 3, timeout_s=20)
+        wait_until(lambda: live.hub.num_watches == 3)
         with live.stream(path) as (refused, _):
             assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
-    wait_until(lambda: live.hub.num_watches == 0, timeout_s=20)
+    wait_until(lambda: live.hub.num_watches == 0)
 
 
 def test_a_client_that_stops_waiting_frees_its_place(live: LiveApi) -> None:
@@ -117,7 +117,7 @@ def test_a_client_that_stops_waiting_frees_its_place(live: LiveApi) -> None:
         pytest.raises(httpx.ReadTimeout),
     ):
         client.get(path)
-    wait_until(lambda: live.hub.num_watches == 0, timeout_s=20)
+    wait_until(lambda: live.hub.num_watches == 0)
 
 
 def test_streams_end_when_the_server_stops(live: LiveApi) -> None:

@@ -121,7 +121,7 @@ class Ears:
 def ears(database: sa.Engine) -> Iterator[Ears]:
     ears = Ears(database)
     ears.listener.start()
-    wait_until(lambda: ears.gaps, timeout_s=20)
+    wait_until(lambda: ears.gaps)
     yield ears
     ears.listener.stop()
 
@@ -135,20 +135,20 @@ def test_every_change_that_shows_is_heard_and_nothing_else(
         connection.execute(sa.text("UPDATE jobs SET dispatched_at = now(), status = status"))
     claimed = leases.claim(job.id, worker="w")
     assert claimed is not None
-    wait_until(lambda: ears.changes, timeout_s=20)
+    wait_until(lambda: ears.changes)
     # Neither the insert nor the message to the workers was told of.
     assert ears.changes == [job.id]
     ears.changes.clear()
     token = claimed.lease.token
     leases.beat([Beat(token, 1)])
-    wait_until(lambda: ears.heard(job.id), timeout_s=20)
+    wait_until(lambda: ears.heard(job.id))
     leases.beat([Beat(token, 1)])
     jobs.request_cancel("tenant", job.id)
-    wait_until(lambda: ears.changes, timeout_s=20)
+    wait_until(lambda: ears.changes)
     assert ears.changes == [job.id]
     ears.changes.clear()
     leases.cancel(claimed.lease)
-    wait_until(lambda: ears.heard(job.id), timeout_s=20)
+    wait_until(lambda: ears.heard(job.id))
 
 
 def test_a_lost_connection_is_made_again_and_told_of(
@@ -162,7 +162,7 @@ def test_a_lost_connection_is_made_again_and_told_of(
     wait_until(lambda: ears.gaps == 2, timeout_s=10)
     job, _ = JobRepository(database).insert(make_job())
     JobRepository(database).request_cancel("tenant", job.id)
-    wait_until(lambda: ears.heard(job.id), timeout_s=20)
+    wait_until(lambda: ears.heard(job.id))
 
 
 def test_listening_takes_no_connection_of_the_pool(ears: Ears, database: sa.Engine) -> None:

@@ -35,7 +35,7 @@ def test_a_nudge_announces_what_waits(
 ) -> None:
     JobRepository(database).insert(make_job(queue="nowhere.interactive"))
     nudger.nudge()
-    wait_until(lambda: is_dispatched(database), timeout_s=20)
+    wait_until(lambda: is_dispatched(database))
 
 
 def test_a_cancel_request_reaches_those_who_listen(nudger: Nudger, servers: Servers) -> None:
@@ -48,7 +48,7 @@ def test_a_cancel_request_reaches_those_who_listen(nudger: Nudger, servers: Serv
         nudger.notify_cancel("job_1")
         return "job_1" in heard
 
-    wait_until(is_heard, timeout_s=20)
+    wait_until(is_heard)
     listener.stop()
 
 

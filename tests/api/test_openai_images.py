@@ -194,7 +194,7 @@ def test_a_request_is_sent_again_while_no_job_was_made(
     monkeypatch.setattr(hub, "_max_watches", 0)
     monkeypatch.setattr(problems, "RETRY_AFTER_S", 1)
     answer = generate()
-    wait_until(lambda: 503 in live.statuses, timeout_s=20)
+    wait_until(lambda: 503 in live.statuses)
     monkeypatch.setattr(hub, "_max_watches", 10)
     live.succeed(live.start(live.find_job()), PICTURE)
     assert answer.result(10).data
@@ -213,7 +213,7 @@ def test_a_client_that_goes_away_cancels_its_job(live: Live, client: OpenAI) -> 
     with pytest.raises(openai.APITimeoutError):
         impatient.images.generate(prompt="p")
     job_id = live.find_only_job()
-    wait_until(lambda: live.status(job_id) == "canceled", timeout_s=20)
+    wait_until(lambda: live.status(job_id) == "canceled")
 
 
 def test_a_client_that_goes_away_comes_back_for_its_job_by_its_key(
@@ -223,7 +223,7 @@ def test_a_client_that_goes_away_comes_back_for_its_job_by_its_key(
     impatient = client.with_options(timeout=0.5, max_retries=0)
     with pytest.raises(openai.APITimeoutError):
         impatient.images.generate(prompt="a red star", extra_headers=key)
-    wait_until(lambda: live.api.services.hub.num_watches == 0, timeout_s=20)
+    wait_until(lambda: live.api.services.hub.num_watches == 0)
     answer = generate(extra_headers=key)
     lease = live.start(live.find_job())
     live.succeed(lease, PICTURE)
@@ -292,7 +292,7 @@ def test_a_stream_whose_client_goes_away_cancels_its_job(live: Live, generate: G
     job_id = live.find_only_job()
     assert live.status(job_id) == "queued"
     stream.close()
-    wait_until(lambda: live.status(job_id) == "canceled", timeout_s=20)
+    wait_until(lambda: live.status(job_id) == "canceled")
 
 
 def test_an_edit_starts_from_a_picture(

@@ -93,7 +93,7 @@ def test_who_asks_for_previews_sees_the_newest_twice_a_second(
     assert times[2] - times[0] > 0.8
     # The end does not wait for a preview that is not yet due.
     assert rest[-1] == "failed"
-    wait_until(lambda: not feed.is_running, timeout_s=20)
+    wait_until(lambda: not feed.is_running)
 
 
 def test_who_does_not_ask_sees_none_and_none_are_made(

@@ -21,10 +21,8 @@ from shared.db.keys import Principal
 from shared.db.leases import Beat, LeaseRepository
 from shared.job import Artifact, Lease, Success
 from tests.fixtures.api import LINK_TTL_S, Api
-from tests.fixtures.stack import wait_until
+from tests.fixtures.stack import PATIENCE_S, wait_until
 
-#: Less than any wait that is asked for here, and more than a full machine takes, in seconds.
-PATIENCE_S = 20
 ARTIFACT = Artifact(0, "results/x/0.png", "image/png", 64, 64, 7, "ab" * 32, 100)
 Answer = Future[httpx.Response]
 Ask = Callable[..., Answer]
@@ -55,7 +53,7 @@ def ask(api: Api) -> Iterator[Ask]:
         def send(method: str, path: str, **arguments: Any) -> Answer:
             before = api.services.hub.num_watches
             answer = pool.submit(api.client.request, method, path, **arguments)
-            wait_until(lambda: api.services.hub.num_watches > before or answer.done(), timeout_s=20)
+            wait_until(lambda: api.services.hub.num_watches > before or answer.done())
             return answer
 
         yield send
@@ -85,7 +83,7 @@ def wait_for_job(api: Api) -> str:
             job_id: str | None = connection.scalar(sa.text("SELECT id FROM jobs"))
         return job_id
 
-    return wait_until(find, timeout_s=20)
+    return wait_until(find)
 
 
 @pytest.mark.usefixtures("listener")

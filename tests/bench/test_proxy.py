@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import socket
 import socketserver
@@ -8,7 +9,8 @@ from typing import ClassVar
 
 import pytest
 
-from bench.proxy import RETRANSMIT_S, Proxy, ProxyLoop
+from bench.proxy import RETRANSMIT_S, Proxy, ProxyLoop, _reset
+from tests.fixtures.tls import HOST, Certificates
 
 
 class Echo(socketserver.StreamRequestHandler):
@@ -168,3 +170,26 @@ def test_a_server_that_is_down_is_a_connection_broken_off() -> None:
         proxy = Proxy(loop, nobody.getsockname()[1])
         assert is_refused(proxy)
         proxy.close()
+
+
+def test_a_connection_whose_encryption_is_over_can_be_reset(certificates: Certificates) -> None:
+    async def steps() -> None:
+        is_done = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            # It ends with what the client closed, before anybody here closes anything.
+            while writer.get_extra_info("socket") is not None:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+            _reset(writer)
+            is_done.set_result(True)
+
+        server = await asyncio.start_server(serve, HOST, 0, ssl=certificates.context())
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            client = certificates.client_context()
+            _, writer = await asyncio.open_connection(HOST, port, ssl=client)
+            writer.close()
+            assert await asyncio.wait_for(is_done, timeout=10)
+
+    asyncio.run(steps())

@@ -112,7 +112,7 @@ def test_retry_runs_a_job_again_and_get_tells_of_its_runs(shell: Shell) -> None:
     def is_running() -> bool:
         return bool(shell.json("get", again["id"])["status"] == "running")
 
-    wait_until(is_running, timeout_s=20)
+    wait_until(is_running)
     (attempt,) = shell.json("get", again["id"], "--attempts")
     assert attempt["attempt"] == 1
     assert attempt["outcome"] is None

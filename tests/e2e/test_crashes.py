@@ -62,7 +62,7 @@ def test_any_other_process_killed_in_the_middle_loses_nothing(stack: Stack, vict
     before = stack.connection["pids"][victim]
     stack.kill(victim)
     assert_all_succeeded_once(stack, job_ids)
-    wait_until(lambda: stack.connection["pids"][victim] != before, timeout_s=20)
+    wait_until(lambda: stack.connection["pids"][victim] != before)
 
 
 @pytest.mark.slow  # tests/chaos has the same in less time

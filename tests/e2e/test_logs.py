@@ -26,7 +26,7 @@ def test_every_line_about_a_job_has_its_id_and_those_of_an_attempt_its_number(
         lines = [line for line in read_lines(stack) if line.get("job_id") == job["id"]]
         return lines if any(line["event"] == "delivery_attempted" for line in lines) else None
 
-    lines = wait_until(of_job, timeout_s=20)
+    lines = wait_until(of_job)
     said = {(line["process"].partition("-")[0], line["event"]) for line in lines}
     assert said >= {
         ("api", "job_accepted"),

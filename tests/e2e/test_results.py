@@ -139,7 +139,7 @@ def test_every_line_of_our_processes_logs_is_json(stack: Stack) -> None:
     stack.wait([job["id"]])
     stopped = stack.connection["pids"]["worker-1"]
     os.kill(stopped, signal.SIGTERM)  # Celery has something to say then
-    wait_until(lambda: stack.connection["pids"]["worker-1"] != stopped, timeout_s=20)
+    wait_until(lambda: stack.connection["pids"]["worker-1"] != stopped)
     named = [
         (name, json.loads(line)["process"])
         for name in ("api", "dispatcher", "worker-1", "worker-2")

@@ -40,7 +40,7 @@ def test_top_shows_what_runs_and_who_runs_it(stack: Stack) -> None:
         fleet: JsonObject = json.loads(ended.stdout)
         return fleet if any(w["running"] for w in fleet["workers"]) else None
 
-    fleet = wait_until(busy, timeout_s=20)
+    fleet = wait_until(busy)
     table = run(stack, "--once")
     stack.http.post(f"/v1/jobs/{job['id']}/cancel")
     assert fleet["jobs"]["running"] >= 1

@@ -102,7 +102,7 @@ def test_rates_are_counted_by_tls(by_tls: Secured, certificates: Certificates) -
     # A connection that takes longer than a request waits is there for later ones.
     rates.take(key)
     with redis.Redis.from_url(by_tls.servers.redis_url) as client:
-        assert wait_until(lambda: client.keys("latentq.rate*tls*"), timeout_s=20)
+        assert wait_until(lambda: client.keys("latentq.rate*tls*"))
     rates.close()
 
 

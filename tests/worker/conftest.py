@@ -106,7 +106,7 @@ class Bench:
         """Run a job in a thread, as Celery does, until its engine steps it."""
         thread = threading.Thread(target=self.task.run, args=(job_id,))
         thread.start()
-        wait_until(lambda: self.engine.progress().get(job_id, 0) > 0, timeout_s=20)
+        wait_until(lambda: self.engine.progress().get(job_id, 0) > 0)
         return thread
 
     def expire_leases(self) -> None:

@@ -137,7 +137,7 @@ def test_a_job_of_a_worker_that_was_lost_goes_on_from_what_it_stored(
     first, second = make_bench(), make_bench()
     first.jobs.insert(job)
     thread = first.run_beside(job.id)
-    wait_until(lambda: keys_of(first, job.id), timeout_s=20)
+    wait_until(lambda: keys_of(first, job.id))
     first.expire_leases()
     first.keeper.beat()
     thread.join(timeout=20)
@@ -255,7 +255,7 @@ def test_what_is_replaced_is_deleted_and_what_comes_too_late_is_not_stored(
         output = dataclasses.replace(STATE.outputs[0], iteration=iteration)
         bench.checkpoints.take(lease, JobState(STATE.conditions, (output,)))
         key = checkpoint_key(job.id, attempt=lease.attempt, token=lease.token, iteration=iteration)
-        wait_until(lambda: key in keys_of(bench, job.id), timeout_s=20)  # noqa: B023
+        wait_until(lambda: key in keys_of(bench, job.id))  # noqa: B023
     assert len(keys_of(bench, job.id)) == NUM_KEPT + 2
     bench.checkpoints.drop(lease, has_ended=True)
     bench.checkpoints.take(lease, STATE)

@@ -162,10 +162,10 @@ def test_a_keeper_outlives_a_time_without_any_free_connection(
     bench.progress[claim.lease.job_id] = 3
     with capture_logs() as logs:
         keeper.start()
-        wait_until(lambda: logs, timeout_s=20)
+        wait_until(lambda: logs)
     assert logs[0]["event"] == "heartbeat_failed"
     for connection in held:
         connection.close()
-    wait_until(lambda: jobs.get("tenant", claim.lease.job_id).iteration == 3, timeout_s=20)
+    wait_until(lambda: jobs.get("tenant", claim.lease.job_id).iteration == 3)
     keeper.stop()
     engine.dispose()

@@ -64,7 +64,7 @@ class Workshop:
         """Submit a job, announce it, and wait until it is in the middle."""
         job, _ = self.jobs.insert(new)
         self.queue.announce(new.queue, job.id, {})
-        wait_until(lambda: self.jobs.get("tenant", job.id).iteration, timeout_s=20)
+        wait_until(lambda: self.jobs.get("tenant", job.id).iteration)
         return job.id
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -111,7 +111,7 @@ def test_a_worker_told_to_stop_hands_long_jobs_back_and_leaves_at_once(
     job_id = workshop.run(make_job(sampler="ddpm", steps=1000, num_outputs=8))
     os.kill(child.pid, number)
     told = time.monotonic()
-    wait_until(lambda: not child.is_alive, timeout_s=20)
+    wait_until(lambda: not child.is_alive)
     took_s = time.monotonic() - told
     assert child.exit_code == code, workshop.log.read_text()
     assert took_s < EXIT_S + 1  # and what Python needs to take itself down
@@ -157,9 +157,7 @@ def test_a_worker_that_cannot_go_on_ends_itself_and_is_started_again(
     wait_until(is_back, timeout_s=100)
     other, _ = workshop.jobs.insert(make_job(steps=2))
     workshop.queue.announce("demo.interactive", other.id, {})
-    wait_until(
-        lambda: workshop.jobs.get("tenant", other.id).status is JobStatus.SUCCEEDED, timeout_s=20
-    )
+    wait_until(lambda: workshop.jobs.get("tenant", other.id).status is JobStatus.SUCCEEDED)
 
 
 @pytest.mark.slow

@@ -96,8 +96,8 @@ def test_the_engine_goes_on_while_results_wait_for_the_store(
         threads.append(threading.Thread(target=bench.task.run, args=(job.id,)))
         threads[-1].start()
         # Nobody has taken the result of the one before.
-        wait_until(lambda: bench.get(job.id).status is JobStatus.RUNNING, timeout_s=20)  # noqa: B023
-        wait_until(lambda: bench.engine.progress() == {}, timeout_s=20)
+        wait_until(lambda: bench.get(job.id).status is JobStatus.RUNNING)  # noqa: B023
+        wait_until(lambda: bench.engine.progress() == {})
     assert {bench.get(job.id).status for job in jobs} == {JobStatus.RUNNING}
     with Door(servers, port):
         for thread in threads:
@@ -131,7 +131,7 @@ def test_who_waits_for_the_store_hears_that_the_owner_cancels(
     bench.jobs.insert(job := make_job(steps=2, **start))
     thread = threading.Thread(target=bench.task.run, args=(job.id,))
     thread.start()
-    wait_until(lambda: bench.get(job.id).status is JobStatus.RUNNING, timeout_s=20)
+    wait_until(lambda: bench.get(job.id).status is JobStatus.RUNNING)
     bench.jobs.request_cancel("tenant", job.id)
     bench.keeper.cancel(job.id)
     thread.join(timeout=30)
@@ -145,8 +145,8 @@ def test_a_worker_that_leaves_does_not_wait_for_the_store(
     bench.jobs.insert(job := make_job(steps=2))
     thread = threading.Thread(target=bench.task.run, args=(job.id,))
     thread.start()
-    wait_until(lambda: bench.get(job.id).status is JobStatus.RUNNING, timeout_s=20)
-    wait_until(lambda: bench.engine.progress() == {}, timeout_s=20)
+    wait_until(lambda: bench.get(job.id).status is JobStatus.RUNNING)
+    wait_until(lambda: bench.engine.progress() == {})
     bench.task.drain()
     thread.join(timeout=30)
     assert bench.get(job.id).status is JobStatus.QUEUED

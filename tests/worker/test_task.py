@@ -183,7 +183,7 @@ def test_a_suspected_job_waits_for_the_others_to_end_and_runs_alone(
     threads = [bench.run_beside(neighbour.id)]
     threads.append(threading.Thread(target=bench.task.run, args=(suspect.id,)))
     threads[-1].start()
-    wait_until(lambda: bench.get(suspect.id).status is JobStatus.RUNNING, timeout_s=20)
+    wait_until(lambda: bench.get(suspect.id).status is JobStatus.RUNNING)
     bench.jobs.insert(latecomer := make_job(steps=2))
     threads.append(threading.Thread(target=bench.task.run, args=(latecomer.id,)))
     threads[-1].start()
@@ -215,7 +215,7 @@ def test_who_waits_to_run_alone_holds_no_lease_that_the_one_before_could_cost(
         jobs = [bench.get(suspect.id) for suspect in suspects]
         return {job.status: job.attempt for job in jobs}
 
-    wait_until(lambda: JobStatus.RUNNING in seen(), timeout_s=20)
+    wait_until(lambda: JobStatus.RUNNING in seen())
     assert seen() == {JobStatus.RUNNING: 1, JobStatus.QUEUED: 0}
     for thread in threads:
         thread.join(timeout=60)

@@ -62,7 +62,7 @@ def test_a_child_that_dies_again_and_again_is_started_with_growing_delays(
     delays = []
     for _ in range(8):
         mortal.kill()
-        wait_until(lambda: not mortal.is_alive, timeout_s=20)
+        wait_until(lambda: not mortal.is_alive)
         watch.supervisor.look_after()
         assert watch.said[-1].startswith("child died, exit code -9; starting it again in ")
         died_at = watch.time.now
@@ -77,7 +77,7 @@ def test_a_child_that_dies_again_and_again_is_started_with_growing_delays(
     # It settles, and is forgiven.
     watch.time.now += SETTLED_S + 1
     mortal.kill()
-    wait_until(lambda: not mortal.is_alive, timeout_s=20)
+    wait_until(lambda: not mortal.is_alive)
     watch.supervisor.look_after()
     assert watch.said[-1].endswith("again in 0.2 s")
 
@@ -88,7 +88,7 @@ def test_a_guardian_that_dies_is_replaced(watch: Watch, tmp_path: Path) -> None:
     guardian = watch.supervisor._guardian
     before = guardian.pid
     psutil.Process(before).kill()
-    wait_until(lambda: guardian._process.poll() is not None, timeout_s=20)
+    wait_until(lambda: guardian._process.poll() is not None)
     watch.supervisor.look_after()
     assert guardian.pid != before
     guardian.dismiss()
@@ -104,7 +104,7 @@ def test_a_program_that_is_not_there_is_said(watch: Watch, tmp_path: Path) -> No
 def test_children_that_do_not_listen_are_killed(watch: Watch, tmp_path: Path) -> None:
     deaf = child(tmp_path, "/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
     watch.supervisor.start(deaf)
-    wait_until(lambda: "ready" in (tmp_path / "child.log").read_text(), timeout_s=20)
+    wait_until(lambda: "ready" in (tmp_path / "child.log").read_text())
     watch.supervisor.stop([([deaf], 0.3)])
     assert not deaf.is_alive
     watch.supervisor._guardian._start()
