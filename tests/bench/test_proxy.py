@@ -52,6 +52,12 @@ def ask(link: socket.socket, line: bytes = b"hello\n") -> bytes:
     return answer
 
 
+def time_of_asking(link: socket.socket) -> float:
+    began = time.monotonic()
+    assert ask(link) == b"hello\n"
+    return time.monotonic() - began
+
+
 def is_broken(link: socket.socket) -> bool:
     """Tell whether a connection is broken off; the first bytes may still be taken."""
     try:
@@ -86,7 +92,7 @@ def test_a_delay_counts_in_each_direction(proxy: Proxy) -> None:
 
 def test_what_is_under_way_does_not_hold_up_what_follows(proxy: Proxy) -> None:
     proxy.delay(0.05)
-    lines = b"".join(b"%d\n" % number for number in range(10))
+    lines = b"".join(b"%d\n" % number for number in range(40))
     with connect(proxy) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         began = time.monotonic()
@@ -95,7 +101,8 @@ def test_what_is_under_way_does_not_hold_up_what_follows(proxy: Proxy) -> None:
             time.sleep(0.01)  # a chunk of its own
         with link.makefile("rb") as answers:
             assert answers.read(len(lines)) == lines
-        assert 0.19 <= time.monotonic() - began < 0.5
+        # One behind the other they would take two seconds.
+        assert 0.49 <= time.monotonic() - began < 1.5
 
 
 def test_what_is_lost_comes_later_and_in_its_place(proxy: Proxy) -> None:
@@ -107,9 +114,7 @@ def test_what_is_lost_comes_later_and_in_its_place(proxy: Proxy) -> None:
         assert link.recv(100) == b"lost\n"
         assert time.monotonic() - began >= 2 * RETRANSMIT_S
         proxy.heal()
-        began = time.monotonic()
-        assert ask(link) == b"hello\n"
-        assert time.monotonic() - began < RETRANSMIT_S
+        assert min(time_of_asking(link) for _ in range(5)) < RETRANSMIT_S
 
 
 def test_a_reset_ends_old_connections_and_spares_new_ones(proxy: Proxy) -> None:

@@ -105,7 +105,7 @@ def test_while_redis_is_away_watching_shows_nothing_and_ends_at_once() -> None:
     started = time.monotonic()
     with feed.watch("job_a", print):
         assert feed.is_running
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < PATIENCE_S
     wait_until(lambda: not feed.is_running, timeout_s=PATIENCE_S)
     with pytest.raises(ServiceUnavailable):
         JobQueue(away).publish_preview(Preview("job_a", 0, 1, b"x"))
