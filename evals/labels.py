@@ -29,7 +29,7 @@ from models.train.world import Scene, draw_scene
 MODEL = Path(__file__).parents[1] / "models" / "demo-classes"
 JUDGE = Path(__file__).with_name("label_judge.safetensors")
 #: What the sweep found to be best.
-GUIDANCE = 2.0
+GUIDANCE = 3.0
 GUIDANCES, GUIDANCES_QUICK = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0), (1.0, 3.0)
 #: Pictures of each label: at the model's guidance, and at each of the sweep.
 NUM_PICTURES, NUM_PICTURES_QUICK = 20, 2

@@ -46,7 +46,7 @@ def main() -> int:
     console.print()
     console.print(describe(done))
     console.print()
-    console.print("queue ms: the jobs waited while the workers loaded the model.")
+    console.print("queue ms: the jobs waited while the workers loaded their model.")
     console.print("rows: rows in the job's forwards on average; two are its own, one if unguided.")
     console.print(f"{len(pictures)} outputs are in {OUTPUT}/: open index.html there.")
     console.print(f"Everything is stopped again, after {time.monotonic() - started:.0f} s.")
@@ -91,7 +91,7 @@ def describe(jobs: Sequence[Job]) -> Table:
     """Sum up how each job was served."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("job", justify="right")
-    for name in ("preset", "sampler", "schedule"):
+    for name in ("model", "preset", "sampler", "schedule"):
         table.add_column(name, overflow="fold")
     for name in ("steps", "guid-\nance", "queue\nms", "run\nms", "rows"):
         table.add_column(name, justify="right")
@@ -100,6 +100,7 @@ def describe(jobs: Sequence[Job]) -> Table:
         request = job.request
         table.add_row(
             str(number),
+            request["model"],
             job.preset,
             request["sampler"],
             request["schedule"],

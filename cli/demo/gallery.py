@@ -14,7 +14,7 @@ from latentq_client import Job
 #: Sizes on the contact sheet, in pixels.
 PICTURE = 192
 GAP = 20
-CAPTION = 76
+CAPTION = 91
 COLUMNS = 6
 INK, FAINT, PAPER = (28, 28, 30), (110, 110, 115), (250, 250, 248)
 
@@ -36,12 +36,15 @@ class Picture:
         return self.path if self.spectrogram is None else self.path.with_suffix(".webp")
 
     @property
-    def settings(self) -> tuple[str, str]:
-        """How it was made, in two short lines."""
+    def settings(self) -> tuple[str, str, str]:
+        """How it was made, in three short lines."""
         request = self.job.request
-        first = f"{request['sampler']} on {request['schedule']}, {request['steps']} steps"
-        second = f"guidance {request['guidance']:g}, preset {self.job.preset}"
-        return first, f"{second}, exact" if request["determinism"] == "exact" else second
+        guidance = f"guidance {request['guidance']:g}, preset {self.job.preset}"
+        return (
+            request["model"],
+            f"{request['sampler']} on {request['schedule']}, {request['steps']} steps",
+            f"{guidance}, exact" if request["determinism"] == "exact" else guidance,
+        )
 
 
 def draw_contact_sheet(pictures: Sequence[Picture]) -> Image.Image:

@@ -1,15 +1,18 @@
-"""What the demo asks for: every preset, sampler, schedule and determinism, guidance 1 to 12."""
+"""What the demo asks for: every model, preset, sampler, schedule and determinism."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Seeds are fixed: every run of the demo draws the same pictures, but for the last bits of `fast`.
+FIRST_SEED = 2026
+
 
 @dataclass(frozen=True, slots=True)
 class DemoJob:
-    """A prompt and what of its request is not left to the preset."""
+    """A prompt, if its model reads one, and what of its request is not left to the preset."""
 
-    prompt: str
+    prompt: str | None
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -57,6 +60,8 @@ JOBS = (
         DemoJob("a large red star on a yellow background", {"guidance": guidance, "seed": 7})
         for guidance in (1, 3, 12)
     ),
+    *(
+        DemoJob(None, {"model": "demo-classes", "class_label": label})
+        for label in ("cat", "star", "rocket", "panda", "heart", "frog")
+    ),
 )
-#: Seeds are fixed: every run of the demo draws the same pictures, but for the last bits of `fast`.
-FIRST_SEED = 2026

@@ -15,6 +15,7 @@ from api import problems
 from api.main import create_app
 from api.openai import pictures, routes
 from cli.standalone.servers import Servers
+from shared.catalog import Catalog
 from shared.errors import InvalidInput, NonFinite
 from shared.job import Artifact, Success
 from shared.preview import Preview
@@ -333,8 +334,8 @@ def test_an_edit_is_refused_by_the_names_of_its_form(live: Live, client: OpenAI)
     assert live.api.count_jobs() == 0
 
 
-def test_models_are_listed(client: OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["demo"]
+def test_models_are_listed(client: OpenAI, catalog: Catalog) -> None:
+    assert [model.id for model in client.models.list()] == list(catalog.models)
     assert client.models.retrieve("demo").owned_by == "latentq"
 
 

@@ -70,6 +70,8 @@ class System:
             variables={
                 "LATENTQ_LEASE_S": f"{LEASE_S:g}",
                 "LATENTQ_REDISPATCH_S": f"{REDISPATCH_S:g}",
+                # Loading all that is shipped takes each start of a worker some seconds.
+                "LATENTQ_WARM_MODELS": "demo",
                 "LATENTQ_WEBHOOK_ALLOW_LOOPBACK": "true",
             },
             routes=self._route,

@@ -53,6 +53,13 @@ def test_adapters_are_used_as_the_page_says(reader: Reader, stack: Stack) -> Non
 
 
 @pytest.mark.slow
+def test_the_demo_models_are_used_as_the_page_says(reader: Reader, stack: Stack) -> None:
+    reader.follow("use-the-demo-models.md", stack)
+    assert len(list((reader.folder / "labels").iterdir())) == 2
+    assert len(list(reader.folder.glob("star-*.png"))) == 4
+
+
+@pytest.mark.slow
 def test_sounds_are_made_as_the_page_says(reader: Reader, sounding: Stack) -> None:
     reader.follow("make-sounds.md", sounding)
     (sound,) = (reader.folder / "sounds").iterdir()
@@ -129,7 +136,10 @@ def test_workers_are_added_as_the_page_says(reader: Reader, stack: Stack) -> Non
     *exports, command = worker.text.strip().splitlines()
     exported = set(re.findall(r"LATENTQ_\w+", " ".join(exports)))
     # What the page leaves out has a default.
-    defaults = {"LATENTQ_S3_REGION", "LATENTQ_LEASE_S", "LATENTQ_WEBHOOK_ALLOW_LOOPBACK"}
+    defaults = {
+        "LATENTQ_S3_REGION", "LATENTQ_LEASE_S", "LATENTQ_WARM_MODELS",
+        "LATENTQ_WEBHOOK_ALLOW_LOOPBACK",
+    }  # fmt: skip
     assert set(variables) - exported <= defaults
     reader.environment |= variables
     reader.run(Block(worker.page, "sh", "\n".join(exports)))
@@ -195,11 +205,10 @@ def test_the_page_on_reliability_has_the_figures_of_the_last_run() -> None:
 
 def test_device_options_are_set_as_the_page_says(tmp_path: Path) -> None:
     (options,) = blocks_of(HOW_TO / "device-options.md")
-    models = ROOT / "models"
-    entry = (models / "catalog.toml").read_text().replace('"demo"\nd', f'"{models / "demo"}"\nd')
-    entry = entry.replace('"adapters/', f'"{models}/adapters/')
+    shipped = (ROOT / "models" / "catalog.toml").read_text()
+    entries = shipped.replace('path = "', f'path = "{ROOT}/models/')
     catalog = tmp_path / "catalog.toml"
-    catalog.write_text(f"{entry}\n{options.text}")
+    catalog.write_text(f"{entries}\n{options.text}")
     assert Catalog.load(catalog).models["demo"].device_options.changed() == {
         "dtype": "bfloat16",
         "channels_last": True,
@@ -221,6 +230,7 @@ def test_no_page_has_a_block_that_nobody_runs() -> None:
         "train-the-audio-model.md",
         "train-the-demo-model.md",
         "use-a-lora.md",
+        "use-the-demo-models.md",
         "use-the-openai-client.md",
         "use-the-replicate-client.md",
         "use-the-python-client.md",

@@ -12,6 +12,8 @@ from PIL import Image, ImageFont
 from cli.demo.gallery import COLUMNS, PICTURE, Picture, draw_contact_sheet, wrap, write_page
 from cli.demo.jobs import JOBS
 from latentq_client import Job
+from models import CATALOG
+from shared.catalog import Catalog
 from shared.compatibility import CONSISTENCY, DIFFUSION_SAMPLERS
 from shared.vocab import Determinism, Schedule
 
@@ -23,6 +25,7 @@ def picture(prompt: str, color: tuple[int, int, int] = (255, 0, 0)) -> Picture:
     Image.new("RGB", (64, 64), color).save(file, "PNG")
     request: dict[str, Any] = {
         "prompt": prompt,
+        "model": "demo",
         "sampler": "ddim",
         "schedule": "native",
         "steps": 4,
@@ -115,6 +118,7 @@ def test_wrapped_text_stays_in_its_place(text: str, width_px: int) -> None:
 def test_the_demo_asks_for_everything_there_is() -> None:
     fields = [job.fields for job in JOBS]
     assert len(JOBS) >= 12
+    assert {f.get("model", "demo") for f in fields} == set(Catalog.load(CATALOG).models)
     assert {f.get("preset", "balanced") for f in fields} == {
         "balanced", "creative", "precise", "fast", "reference",
     }  # fmt: skip
