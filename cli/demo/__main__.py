@@ -42,7 +42,7 @@ def main() -> int:
         ]
         numbers = {job.id: number for number, job in enumerate(jobs, start=1)}
         done = watch(client, jobs, console=console, label=lambda job: _label(numbers[job.id], job))
-        pictures = save_pictures(client, done, OUTPUT)
+        pictures = save_pictures(client, done, [job.subject for job in JOBS], OUTPUT)
     console.print()
     console.print(describe(done))
     console.print()
@@ -59,18 +59,21 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDTH)
 
 
-def save_pictures(client: Client, jobs: Sequence[Job], folder: Path) -> list[Picture]:
-    """Fetch all outputs and save them with a contact sheet and a page."""
+def save_pictures(
+    client: Client, jobs: Sequence[Job], subjects: Sequence[str], folder: Path
+) -> list[Picture]:
+    """Fetch all outputs and save them with a contact sheet and a page; each job has a subject."""
     folder.mkdir(exist_ok=True)
     for stale in (path for kind in FILES for path in folder.glob(kind)):
         stale.unlink()
     pictures = []
-    for number, job in enumerate(jobs, start=1):
+    for number, (job, subject) in enumerate(zip(jobs, subjects, strict=True), start=1):
         for artifact in job.artifacts:
             request = job.request
             name = f"{number:02d}-{artifact.index}-{request['sampler']}-{request['schedule']}"
             picture = Picture(
                 job=job,
+                subject=subject,
                 path=folder / f"{name}.{job.extension}",
                 seed=artifact.seed,
                 data=client.download(artifact),

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from cli.printing import describe_subject
 from latentq_client import Job
 
 #: Sizes on the contact sheet, in pixels.
@@ -24,6 +23,8 @@ class Picture:
     """One output, saved."""
 
     job: Job
+    #: What was asked for: the prompt, or the label by its name.
+    subject: str
     path: Path
     seed: int
     data: bytes
@@ -60,7 +61,7 @@ def draw_contact_sheet(pictures: Sequence[Picture]) -> Image.Image:
         image = Image.open(io.BytesIO(picture.spectrogram or picture.data)).convert("RGB")
         sheet.paste(image.resize((PICTURE, PICTURE), Image.Resampling.BICUBIC), (left, top))
         line = top + PICTURE + 6
-        for text in wrap(describe_subject(picture.job.request), prompt_font, PICTURE, max_lines=2):
+        for text in wrap(picture.subject, prompt_font, PICTURE, max_lines=2):
             draw.text((left, line), text, font=prompt_font, fill=INK)
             line += 17
         line = top + PICTURE + 6 + 2 * 17 + 3
@@ -100,11 +101,10 @@ def write_page(pictures: Sequence[Picture]) -> str:
 
 
 def _figure(picture: Picture) -> str:
-    request = picture.job.request
     settings = html.escape(" · ".join(picture.settings))
     file = html.escape(picture.path.name)
     player = "" if picture.spectrogram is None else f'<audio controls src="{file}"></audio>'
-    subject = html.escape(describe_subject(request))
+    subject = html.escape(picture.subject)
     return (
         f'<figure><a href="{file}">'
         f'<img src="{html.escape(picture.look.name)}" alt="{subject}"></a>'

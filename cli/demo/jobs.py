@@ -15,6 +15,11 @@ class DemoJob:
     prompt: str | None
     fields: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def subject(self) -> str:
+        """What it is of, as people say it."""
+        return f"label {self.fields['class_label']}" if self.prompt is None else self.prompt
+
 
 JOBS = (
     DemoJob("a large red star left of a small frog on a yellow background"),
@@ -62,6 +67,6 @@ JOBS = (
     ),
     *(
         DemoJob(None, {"model": "demo-classes", "class_label": label})
-        for label in ("cat", "star", "rocket", "panda", "heart", "frog")
+        for label in ("panda", "burger", "triangle", "sailboat", "circle", "frog")
     ),
 )

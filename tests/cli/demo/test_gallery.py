@@ -50,7 +50,7 @@ def picture(prompt: str, color: tuple[int, int, int] = (255, 0, 0)) -> Picture:
             "finished_at": now,
         }
     )
-    return Picture(job=job, path=Path("01-0.png"), seed=8, data=file.getvalue())
+    return Picture(job=job, subject=prompt, path=Path("01-0.png"), seed=8, data=file.getvalue())
 
 
 class Tags(HTMLParser):
