@@ -102,3 +102,20 @@ def test_nothing_is_stored_of_a_label_where_there_is_none(client: TestClient, ap
     with api.database.connect() as connection:
         (stored,) = connection.exec_driver_sql("SELECT request FROM jobs").scalars()
     assert "class_label" not in stored
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"model": "demo-classes", "prompt": "a cat"}, "#/prompt"),
+        ({"model": "demo-classes", "class_label": "unicorn"}, "#/class_label"),
+        ({"model": "demo-classes", "class_label": "cat", "width": 128}, "#/width"),
+        ({"model": "demo", "prompt": "a cat", "sampler": "lcm"}, "#/sampler"),
+    ],
+)
+def test_what_a_shipped_model_does_not_take_is_refused(
+    api: Api, fields: dict[str, Any], pointer: str
+) -> None:
+    refused = api.client.post("/v1/jobs", json=fields)
+    assert refused.status_code == 422
+    assert pointer in [error["pointer"] for error in refused.json()["errors"]]

@@ -31,6 +31,7 @@ from shared.webhook import Webhook
 from tests.chaos.evidence import fetch_file, read_history, sample_queue
 from tests.chaos.history import History, QueueSample, check
 from tests.fixtures.receiver import Receiver, run_receiver
+from tests.fixtures.stack import WARM_DEFAULT_ONLY
 
 #: Short, so that scenarios are.
 LEASE_S = 3.0
@@ -70,8 +71,7 @@ class System:
             variables={
                 "LATENTQ_LEASE_S": f"{LEASE_S:g}",
                 "LATENTQ_REDISPATCH_S": f"{REDISPATCH_S:g}",
-                # Loading all that is shipped takes each start of a worker some seconds.
-                "LATENTQ_WARM_MODELS": "demo",
+                **WARM_DEFAULT_ONLY,
                 "LATENTQ_WEBHOOK_ALLOW_LOOPBACK": "true",
             },
             routes=self._route,
